@@ -65,6 +65,11 @@ type Options struct {
 	// TLS is the configuration for https, wss and tls. TLS 1.3 is the minimum, whatever
 	// it says. nil: the system's root certificates.
 	TLS *tls.Config
+	// TLSPin, if set, is the only key of a server that is trusted: the SHA-256 of the
+	// SubjectPublicKeyInfo of its certificate, in base64, as `pim serve --tls-self-signed`
+	// prints it. Who has signed the certificate, and its names and dates, do not count then.
+	// All servers must have this key and be named with https, wss or tls.
+	TLSPin string
 	// Dial makes the connections, for a network of the app's own: a proxy, a
 	// tunnel, a test. TLS and WebSocket go on top. It is called by several
 	// goroutines at once, and must return when ctx ends. nil: package net makes the
@@ -145,7 +150,17 @@ func (o *Options) dialers() (map[string]*transport.Dialer, error) {
 // dialer returns a dialer for server. Without Insecure it refuses a server to which the
 // token would cross a network unencrypted.
 func (o *Options) dialer(server string) (*transport.Dialer, error) {
-	d, err := transport.NewDialer(server, o.TLS, o.Dial)
+	config := o.TLS
+	if o.TLSPin != "" {
+		if transport.Plain(server) {
+			return nil, pim.Errorf(pim.KindInvalid, "Options.TLSPin is set, and %s is without TLS: use https://, wss:// or tls://", server)
+		}
+		var err error
+		if config, err = transport.Pin(o.TLS, o.TLSPin); err != nil {
+			return nil, err
+		}
+	}
+	d, err := transport.NewDialer(server, config, o.Dial)
 	if err == nil && !o.Insecure && transport.Exposed(server) {
 		return nil, pim.Errorf(pim.KindInvalid, "the token would cross the network unencrypted to %s: use https://, wss:// or tls://, or set Insecure", server)
 	}

@@ -104,6 +104,9 @@ func (c *conn) handshake(remote string) error {
 	defer bound()
 	deadline := opened.Add(g.Limits.Handshake)
 	c.nc.SetDeadline(deadline)
+	if err := c.secure(remote); err != nil {
+		return err
+	}
 	hello, err := c.readHello()
 	if err != nil {
 		return err
@@ -259,6 +262,10 @@ func (c *conn) readHello() (hello *wirepb.Hello, err error) {
 	for {
 		if len(buf) > 0 {
 			rest := buf
+			if c.speaksTLS(buf) {
+				c.gw.Metrics.tls.WithLabelValues(tlsSpoken).Inc()
+				return nil, errSpeaksTLS
+			}
 			for hello == nil {
 				frame, tail, need, err := c.cut(rest)
 				if err != nil {

@@ -25,6 +25,7 @@ type Metrics struct {
 	errors      *prometheus.CounterVec
 	closes      *prometheus.CounterVec
 	refusals    *prometheus.CounterVec
+	tls         *prometheus.CounterVec
 
 	// Frames that were not passed on. There may be many, so the labels are looked up once.
 	dropSlow    prometheus.Counter // the device's queue was full; from then on the device is behind
@@ -72,6 +73,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		errors:      vec("pim_request_errors_total", "Requests answered with PIMError, by kind.", "kind"),
 		closes:      vec("pim_closes_total", "Connections closed by the server, by code.", "code"),
 		refusals:    vec("pim_refusals_total", "Connections and logins not let in because of a bound, by its name.", "reason"),
+		tls:         vec("pim_tls_failures_total", "Connections that came to nothing because client and server did not agree about TLS, by reason (plain, spoken, old, refused, other).", "reason"),
 		dropSlow:    drops.WithLabelValues("slow_device"),
 		dropLook:    drops.WithLabelValues("look"),
 		dropLooks:   drops.WithLabelValues("looks"),
@@ -81,6 +83,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 
 		ackStrangers: acks.WithLabelValues("name"),
 		ackExcess:    acks.WithLabelValues("share"),
+	}
+	for _, reason := range tlsReasons {
+		m.tls.WithLabelValues(reason)
 	}
 	if r != nil {
 		r.MustRegister(append(all, m.connections)...)

@@ -76,7 +76,7 @@ func (s *Server) serveAdmin() {
 	mux.HandleFunc("POST /status", s.orderStatus)
 	mux.HandleFunc("POST /drain", s.orderDrain)
 	s.adminL = listener
-	s.admin = &http.Server{Handler: mux, ReadHeaderTimeout: s.config.HandshakeTimeout, ErrorLog: log.New(httpLog{s.log}, "", 0)}
+	s.admin = &http.Server{Handler: mux, ReadHeaderTimeout: s.config.HandshakeTimeout, ErrorLog: log.New(httpLog{log: s.log}, "", 0)}
 	s.serving.Go(func() { _ = s.admin.Serve(listener) }) // whether orders are taken decides nothing else
 }
 

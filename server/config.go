@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,9 +32,12 @@ type Config struct {
 	ClusterConfig
 	Keys string `name:"keys" env:"PIM_KEYS" default:"" placeholder:"FILE" help:"File with the keys that check tokens. Empty: keys.json in the data directory, where a development key is made on the first start, while there is no store yet. Read again when it changes, and on SIGHUP."`
 
-	Insecure bool   `name:"insecure" env:"PIM_INSECURE" help:"Listen without TLS on addresses that other machines reach. Only behind a proxy that ends TLS, and for cluster-listen, bus and store in a network that is encrypted otherwise."`
-	TLSCert  string `name:"tls-cert" env:"PIM_TLS_CERT" default:"" placeholder:"FILE" help:"Certificate chain (PEM) for both addresses; TLS 1.3 only. Needs tls-key. Both are read again when they change, and on SIGHUP."`
-	TLSKey   string `name:"tls-key" env:"PIM_TLS_KEY" default:"" placeholder:"FILE" help:"Private key (PEM) of tls-cert."`
+	Insecure bool     `name:"insecure" env:"PIM_INSECURE" help:"Listen without TLS on addresses that other machines reach. Only behind a proxy that ends TLS, and for cluster-listen, bus and store in a network that is encrypted otherwise."`
+	TLSCert  []string `name:"tls-cert" env:"PIM_TLS_CERT" placeholder:"FILE" help:"Certificate chain (PEM) for both addresses; TLS 1.3 only. Needs tls-key. May be given several times, or with commas between the files, for several names: a client gets the one for the name that it asks for, or else the first. All are read again when they change, and on SIGHUP."`
+	TLSKey   []string `name:"tls-key" env:"PIM_TLS_KEY" placeholder:"FILE" help:"Private key (PEM) of tls-cert; of several, in the same order."`
+
+	TLSSelfSigned bool          `name:"tls-self-signed" env:"PIM_TLS_SELF_SIGNED" help:"TLS with a certificate that the server makes and signs itself, in the data directory, for localhost and the hosts of listen, listen-tcp and advertise. For development: clients trust its key by --tls-pin, which the server prints; browsers warn."`
+	HSTSMaxAge    time.Duration `name:"hsts-max-age" env:"PIM_HSTS_MAX_AGE" default:"4380h" placeholder:"DURATION" help:"For how long browsers that have come with TLS, by a name, refuse to come to that name without, on any port (Strict-Transport-Security). 0: nothing is said of it. Not with tls-self-signed."`
 
 	TrustedProxies string `name:"trusted-proxies" env:"PIM_TRUSTED_PROXIES" default:"" placeholder:"CIDR,..." help:"Proxies that are believed the address of a client, for the log, address-rate and network-rate: by the PROXY protocol (versions 1 and 2), Forwarded or X-Forwarded-For. Addresses and CIDR blocks, with commas between them."`
 
@@ -44,7 +48,7 @@ type Config struct {
 
 	MaxConnections   int           `name:"max-connections" env:"PIM_MAX_CONNECTIONS" default:"19000" placeholder:"N" help:"Connections at a time; further ones are turned away. Each takes a file descriptor, and 19,000 fit the limit of 20,000 that many systems set; with a lower limit the server takes fewer, and says so."`
 	UserConnections  int           `name:"user-connections" env:"PIM_USER_CONNECTIONS" default:"100" placeholder:"N" help:"Connections of one user at a time, each of another device; further ones are turned away."`
-	AcceptRate       int           `name:"accept-rate" env:"PIM_ACCEPT_RATE" default:"0" placeholder:"N" help:"New connections a second, of which as many as come in 2 s may come at once; further ones are turned away. 0: 1,000 for each core if there is a tls-cert, 5,000 if not."`
+	AcceptRate       int           `name:"accept-rate" env:"PIM_ACCEPT_RATE" default:"0" placeholder:"N" help:"New connections a second, of which as many as come in 2 s may come at once; further ones are turned away. 0: 1,000 for each core with TLS, 5,000 without."`
 	AddressRate      int           `name:"address-rate" env:"PIM_ADDRESS_RATE" default:"200" placeholder:"N" help:"The same for one address, or one /64 of IPv6, with 10 s' worth at once. Not for this machine's own, nor for what trusted-proxies bring without naming a client. 0: no bound."`
 	NetworkRate      int           `name:"network-rate" env:"PIM_NETWORK_RATE" default:"400" placeholder:"N" help:"The same for one /24 of IPv4, or one /48 of IPv6. 0: no bound."`
 	UserLogins       int           `name:"user-logins" env:"PIM_USER_LOGINS" default:"20" placeholder:"N" help:"Logins of one user a second, of which 20 s' worth may come at once; further ones are told to come back later. 0: no bound."`
@@ -166,25 +170,44 @@ func (c *Config) validateAddresses() error {
 }
 
 func (c *Config) validateTLS() error {
+	certs, keys := len(c.TLSCert), len(c.TLSKey)
 	switch {
-	case c.TLSCert != "" && c.TLSKey == "":
+	case certs > 0 && keys == 0:
 		return wrong("tls-key", "tls-cert is given without it")
-	case c.TLSKey != "" && c.TLSCert == "":
+	case keys > 0 && certs == 0:
 		return wrong("tls-cert", "tls-key is given without it")
-	case c.TLSCert != "" && c.Insecure && c.Store == "": // with it, insecure is about what goes to Cassandra and to other nodes
-		return wrong("insecure", "it is given together with tls-cert; leave one of them out")
+	case certs != keys:
+		return wrong("tls-key", "there are %d for %d of tls-cert; each certificate needs its key, in the same order", keys, certs)
+	case certs > maxCertificates:
+		return wrong("tls-cert", "there are %d, at most %d are allowed", certs, maxCertificates)
+	case slices.Contains(c.TLSCert, ""):
+		return wrong("tls-cert", "one of several is empty")
+	case slices.Contains(c.TLSKey, ""):
+		return wrong("tls-key", "one of several is empty")
+	case c.TLSSelfSigned && certs > 0:
+		return wrong("tls-self-signed", "it is given together with tls-cert; leave one of them out")
+	case c.Encrypts() && c.Insecure && c.Store == "": // with it, insecure is about what goes to Cassandra and to other nodes
+		return wrong("insecure", "it is given together with tls-cert or tls-self-signed; leave one of them out")
+	case c.HSTSMaxAge != 0 && (c.HSTSMaxAge < time.Second || c.HSTSMaxAge > longestWindow):
+		return wrong("hsts-max-age", "%s is neither 0, for none, nor from 1s to %s", c.HSTSMaxAge, longestWindow)
 	}
 	return nil
 }
 
+// maxCertificates is how many certificates a server has at most.
+const maxCertificates = 256
+
+// Encrypts reports whether the addresses for clients have TLS.
+func (c *Config) Encrypts() bool { return len(c.TLSCert) > 0 || c.TLSSelfSigned }
+
 // validateExposure keeps tokens and messages from going over the network unencrypted.
 func (c *Config) validateExposure() error {
-	if c.TLSCert != "" || c.Insecure {
+	if c.Encrypts() || c.Insecure {
 		return nil
 	}
 	for _, a := range []struct{ name, addr string }{{"listen", c.Listen}, {"listen-tcp", c.ListenTCP}} {
 		if a.addr != "" && !loopback(a.addr) {
-			return wrong(a.name, "%q is reached by other machines, and nothing would be encrypted: give --tls-cert and --tls-key, or --insecure behind a proxy that ends TLS, or a loopback address", a.addr)
+			return wrong(a.name, "%q is reached by other machines, and nothing would be encrypted: give --tls-cert and --tls-key, --tls-self-signed for development, or --insecure behind a proxy that ends TLS, or a loopback address", a.addr)
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,13 +57,25 @@ func TestValidate(t *testing.T) {
 		{"a name like loopback", func(c *Config) { c.Listen = "127.0.0.1.example.org:7400" }, "nothing would be encrypted"},
 		{"public TCP", func(c *Config) { c.ListenTCP = ":7401" }, "setting listen-tcp: "},
 		{"public, insecure", func(c *Config) { c.Listen, c.Insecure = ":7400", true }, ""},
-		{"public, TLS", func(c *Config) { c.Listen, c.TLSCert, c.TLSKey = ":7400", "cert.pem", "key.pem" }, ""},
-		{"cert without key", func(c *Config) { c.TLSCert = "cert.pem" }, "setting tls-key: "},
-		{"key without cert", func(c *Config) { c.TLSKey = "key.pem" }, "setting tls-cert: "},
+		{"public, TLS", func(c *Config) { c.Listen, c.TLSCert, c.TLSKey = ":7400", []string{"cert.pem"}, []string{"key.pem"} }, ""},
+		{"cert without key", func(c *Config) { c.TLSCert = []string{"cert.pem"} }, "setting tls-key: "},
+		{"key without cert", func(c *Config) { c.TLSKey = []string{"key.pem"} }, "setting tls-cert: "},
 		{"TLS, and insecure for Cassandra", func(c *Config) {
-			c.TLSCert, c.TLSKey, c.Insecure, c.Store = "c", "k", true, "cql://192.0.2.1/pim"
+			c.TLSCert, c.TLSKey, c.Insecure, c.Store = []string{"c"}, []string{"k"}, true, "cql://192.0.2.1/pim"
 		}, ""},
-		{"TLS and insecure", func(c *Config) { c.TLSCert, c.TLSKey, c.Insecure = "c", "k", true }, "setting insecure: "},
+		{"TLS and insecure", func(c *Config) { c.TLSCert, c.TLSKey, c.Insecure = []string{"c"}, []string{"k"}, true }, "setting insecure: "},
+		{"two certificates, one key", func(c *Config) { c.TLSCert, c.TLSKey = []string{"a", "b"}, []string{"k"} }, "setting tls-key: there are 1 for 2 of tls-cert"},
+		{"an empty certificate", func(c *Config) { c.TLSCert, c.TLSKey = []string{"a", ""}, []string{"k", "l"} }, "setting tls-cert: "},
+		{"an empty key", func(c *Config) { c.TLSCert, c.TLSKey = []string{"a", "b"}, []string{"k", ""} }, "setting tls-key: "},
+		{"too many certificates", func(c *Config) {
+			c.TLSCert, c.TLSKey = slices.Repeat([]string{"a"}, 257), slices.Repeat([]string{"k"}, 257)
+		}, "setting tls-cert: "},
+		{"public, self-signed", func(c *Config) { c.Listen, c.TLSSelfSigned = ":7400", true }, ""},
+		{"self-signed, and a certificate", func(c *Config) { c.TLSCert, c.TLSKey, c.TLSSelfSigned = []string{"a"}, []string{"k"}, true }, "setting tls-self-signed: "},
+		{"self-signed and insecure", func(c *Config) { c.TLSSelfSigned, c.Insecure = true, true }, "setting insecure: "},
+		{"no HSTS", func(c *Config) { c.HSTSMaxAge = 0 }, ""},
+		{"HSTS for less than a second", func(c *Config) { c.HSTSMaxAge = time.Millisecond }, "setting hsts-max-age: "},
+		{"HSTS for a negative time", func(c *Config) { c.HSTSMaxAge = -time.Hour }, "setting hsts-max-age: "},
 		{"proxies", func(c *Config) { c.TrustedProxies = "10.0.0.0/8, fd00::1" }, ""},
 		{"a proxy's name", func(c *Config) { c.TrustedProxies = "10.0.0.1,proxy.example.org" }, "setting trusted-proxies: \"proxy.example.org\""},
 		{"no address", func(c *Config) { c.Listen = "" }, "setting listen: "},

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -24,7 +25,7 @@ func (s *Server) httpServer() *http.Server {
 		IdleTimeout:       time.Minute,
 		ConnState:         s.boundPages(),
 		MaxHeaderBytes:    readHeaderBytes,
-		ErrorLog:          log.New(httpLog{s.log}, "", 0),
+		ErrorLog:          log.New(httpLog{s.log, s.gateway.TLSFailed}, "", 0),
 	}
 }
 
@@ -45,10 +46,18 @@ func (s *Server) boundPages() func(net.Conn, http.ConnState) {
 
 // httpLog takes the HTTP server's log. Most of it is about what clients do wrong, and is for
 // debugging; a failed accept is about the node, and is a warning.
-type httpLog struct{ log *slog.Logger }
+type httpLog struct {
+	log       *slog.Logger
+	tlsFailed func(why string) // told of every failed TLS handshake; nil for a server without TLS
+}
 
 func (l httpLog) Write(line []byte) (int, error) {
 	text := string(bytes.TrimSpace(line))
+	if from, ok := strings.CutPrefix(text, "http: TLS handshake error from "); ok {
+		if _, why, ok := strings.Cut(from, ": "); ok {
+			l.tlsFailed(why)
+		}
+	}
 	if bytes.HasPrefix(line, []byte("http: Accept error")) {
 		l.log.Warn(text)
 	} else {

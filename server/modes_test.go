@@ -78,10 +78,10 @@ func TestOthersReadNothing(t *testing.T) {
 func TestTLSKeyThatEveryoneReads(t *testing.T) {
 	c, _ := withTLS(t, good(t, ""))
 	for mode, warned := range map[fs.FileMode]bool{0o600: false, 0o640: false, 0o644: true} {
-		if err := os.Chmod(c.TLSKey, mode); err != nil {
+		if err := os.Chmod(c.TLSKey[0], mode); err != nil {
 			t.Fatal(err)
 		}
-		if log := logged(t, c); strings.Contains(log, "may read the TLS key; run: chmod 600 "+c.TLSKey) != warned {
+		if log := logged(t, c); strings.Contains(log, "may read the TLS key; run: chmod 600 "+c.TLSKey[0]) != warned {
 			t.Errorf("mode %04o: warned %v:\n%s", mode, !warned, log)
 		}
 	}

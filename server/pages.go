@@ -28,7 +28,10 @@ func (s *Server) pages() http.Handler {
 		fmt.Fprintf(w, "ok %s\n", s.version)
 	})
 	mux.HandleFunc("GET /readyz", s.readyPage)
-	return mux
+	if s.config.TLSSelfSigned { // a browser that was told to be strict would let nobody past its warning
+		return mux
+	}
+	return strict(mux, s.config.HSTSMaxAge)
 }
 
 // tokenTTL is how long a token lasts that a developer gets by picking a name. The page asks for a new

@@ -49,12 +49,12 @@ func (s *Server) warnOfKeys(keys *account.Keys) {
 	}
 }
 
-// warnOfTLSKey logs if everyone may read the private key. The key is taken all the same,
+// warnOfTLSKey logs if everyone may read the private key at path. The key is taken all the same,
 // since other programs make and share such files. That a group may read it is no reason to
 // warn: it may be how pim reads it.
-func (s *Server) warnOfTLSKey() {
-	if mode := openTo(s.config.TLSKey); mode&0o007 != 0 {
-		s.log.Warn("every user of this machine may read the TLS key; run: chmod 600 "+s.config.TLSKey, "mode", fmt.Sprintf("%04o", mode))
+func (s *Server) warnOfTLSKey(path string) {
+	if mode := openTo(path); mode&0o007 != 0 {
+		s.log.Warn("every user of this machine may read the TLS key; run: chmod 600 "+path, "mode", fmt.Sprintf("%04o", mode))
 	}
 }
 

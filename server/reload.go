@@ -18,33 +18,40 @@ const (
 	expirySayAgain = 24 * time.Hour
 )
 
-// reloader reads the key file and the certificate again, when it is asked to and by itself
-// when they change. One goroutine calls run, which owns said, saidAt and the files.
+// reloader reads the key file and the certificates again, when it is asked to and by itself
+// when they change. One goroutine calls run, which owns said and the files; nobody else reloads certs.
 type reloader struct {
 	log   *slog.Logger
 	now   func() time.Time
 	files []*reloadable
-	cert  *certificate // nil: no TLS
+	certs *certificates // nil: no TLS
 	every time.Duration
 	ask   chan chan error // of Reload
 
-	said      string    // what was last logged of the certificate's validity; empty: it was good
-	saidAt    time.Time // when said was logged
+	said      map[*certificate]verdict // what was last logged of the certificates' validity
 	reloads   *prometheus.CounterVec
 	unreadNow *prometheus.GaugeVec
 }
 
+// verdict is what was logged of a certificate's validity.
+type verdict struct {
+	text string // empty: it was good
+	at   time.Time
+}
+
 // reloadable is one thing that is read from files.
 type reloadable struct {
-	what   string // "keys" or "certificate", a metric label
-	reload func() (changed bool, err error)
+	what string // "keys" or "certificate", a metric label
+	// reload reads the files, and returns for each change what the log says of it. It may
+	// have taken one file, and return an error about another.
+	reload func() (changes [][]any, err error)
 	failed string // the text of the last look's error; empty: it had none
 	said   bool   // failed is in the log
 }
 
-func newReloader(log *slog.Logger, now func() time.Time, cert *certificate, metrics prometheus.Registerer, files ...*reloadable) *reloader {
+func newReloader(log *slog.Logger, now func() time.Time, certs *certificates, metrics prometheus.Registerer, files ...*reloadable) *reloader {
 	r := &reloader{
-		log: log, now: now, files: files, cert: cert, every: lookEvery, ask: make(chan chan error),
+		log: log, now: now, files: files, certs: certs, said: make(map[*certificate]verdict), every: lookEvery, ask: make(chan chan error),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pim_reloads_total", Help: "Times that a changed file was read, by what it holds (keys, certificate) and result (ok, failed).",
 		}, []string{"what", "result"}),
@@ -59,11 +66,11 @@ func newReloader(log *slog.Logger, now func() time.Time, cert *certificate, metr
 		}
 	}
 	metrics.MustRegister(r.reloads, r.unreadNow)
-	if cert != nil {
+	if certs != nil {
 		metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "pim_tls_certificate_expiry_timestamp_seconds", Help: "When the certificate in use, or one of its chain, expires, in seconds since 1970.",
+			Name: "pim_tls_certificate_expiry_timestamp_seconds", Help: "When the first of the certificates in use, or of their chains, expires, in seconds since 1970.",
 		}, func() float64 {
-			return float64(expiry(cert.current.Load()).Unix())
+			return float64(certs.expiry().Unix())
 		}))
 	}
 	return r
@@ -91,22 +98,23 @@ func (r *reloader) run(stop <-chan struct{}) {
 func (r *reloader) look(asked bool) error {
 	var errs []error
 	for _, f := range r.files {
-		changed, err := f.reload()
+		changes, err := f.reload()
 		if err != nil {
 			errs = append(errs, err)
 		}
-		r.tell(f, changed, err, asked)
+		r.tell(f, changes, err, asked)
 	}
-	r.judgeCertificate()
+	r.judgeCertificates()
 	return errors.Join(errs...)
 }
 
-func (r *reloader) tell(f *reloadable, changed bool, err error, asked bool) {
+func (r *reloader) tell(f *reloadable, changes [][]any, err error, asked bool) {
+	for _, about := range changes {
+		r.log.Info("read again, and in use from now on", append([]any{"what", f.what}, about...)...)
+		r.reloads.WithLabelValues(f.what, "ok").Inc()
+	}
 	if err == nil {
-		if changed {
-			r.log.Info("read again, and in use from now on", "what", f.what)
-			r.reloads.WithLabelValues(f.what, "ok").Inc()
-		} else if f.said {
+		if f.said && len(changes) == 0 {
 			r.log.Info("what is in use is what the file holds again", "what", f.what)
 		}
 		f.failed, f.said = "", false
@@ -125,29 +133,32 @@ func (r *reloader) tell(f *reloadable, changed bool, err error, asked bool) {
 	}
 }
 
-// judgeCertificate logs that the certificate is not good, or should have been renewed: when
+// judgeCertificates logs that a certificate is not good, or should have been renewed: when
 // that changes, and then once a day.
-func (r *reloader) judgeCertificate() {
-	if r.cert == nil {
+func (r *reloader) judgeCertificates() {
+	if r.certs == nil {
 		return
 	}
-	now, current := r.now(), r.cert.current.Load()
-	said, level := "", slog.LevelError
-	if err := validity(current, now); err != nil {
-		said = "clients refuse the TLS certificate: " + err.Error()
-	} else if now.After(renewal(current)) {
-		said, level = "the TLS certificate should have been renewed", slog.LevelWarn
+	now := r.now()
+	for _, p := range r.certs.pairs {
+		text, level := "", slog.LevelError
+		if err := validity(p.loaded, now); err != nil {
+			text = "clients refuse the TLS certificate: " + err.Error()
+		} else if now.After(renewal(p.loaded)) {
+			text, level = "the TLS certificate should have been renewed", slog.LevelWarn
+		}
+		said := r.said[p]
+		if text == said.text && now.Sub(said.at).Abs() < expirySayAgain {
+			continue
+		}
+		if text != "" {
+			r.log.Log(context.Background(), level, text, append([]any{"file", p.certFile}, about(p.loaded)...)...)
+		}
+		r.said[p] = verdict{text, now}
 	}
-	if said == r.said && now.Sub(r.saidAt).Abs() < expirySayAgain {
-		return
-	}
-	if said != "" {
-		r.log.Log(context.Background(), level, said, "file", r.cert.certFile, "expires", expiry(current).UTC().Format(time.RFC3339))
-	}
-	r.said, r.saidAt = said, now
 }
 
-// Reload reads the key file and the certificate again, as on SIGHUP, and returns what is
+// Reload reads the key file and the certificates again, as on SIGHUP, and returns what is
 // wrong with them. What cannot be read stays as it was. The server also reads them by
 // itself, within seconds of a change. If Start was not called yet, Reload waits for it.
 func (s *Server) Reload(ctx context.Context) error {

@@ -85,7 +85,7 @@ func serving(t *testing.T, c server.Config, o server.Options) (*server.Server, *
 // pair is a certificate and its key, as PEM.
 type pair struct{ cert, key []byte }
 
-func newPair(t *testing.T, name string, from, until time.Time) pair {
+func newPair(t *testing.T, name string, from, until time.Time, names ...string) pair {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -93,7 +93,7 @@ func newPair(t *testing.T, name string, from, until time.Time) pair {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: from, NotAfter: until,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		DNSNames: names, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -120,10 +120,10 @@ func withTLS(t *testing.T, first pair) (c server.Config, write func(pair)) {
 	t.Helper()
 	c = config(t)
 	dir := t.TempDir()
-	c.TLSCert, c.TLSKey = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	c.TLSCert, c.TLSKey = []string{filepath.Join(dir, "cert.pem")}, []string{filepath.Join(dir, "key.pem")}
 	write = func(p pair) {
 		t.Helper()
-		for path, data := range map[string][]byte{c.TLSCert: p.cert, c.TLSKey: p.key} {
+		for path, data := range map[string][]byte{c.TLSCert[0]: p.cert, c.TLSKey[0]: p.key} {
 			if err := os.WriteFile(path, data, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -152,7 +152,13 @@ func metric(t *testing.T, s *server.Server, name string) string {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	page, err := io.ReadAll(resp.Body)
+	return metricIn(t, resp.Body, name)
+}
+
+// metricIn returns the value of a metric on a page of metrics.
+func metricIn(t *testing.T, body io.Reader, name string) string {
+	t.Helper()
+	page, err := io.ReadAll(body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,6 +169,9 @@ func metric(t *testing.T, s *server.Server, name string) string {
 	}
 	return ""
 }
+
+// seconds returns a time as metrics have it.
+func seconds(at time.Time) string { return fmt.Sprint(float64(at.Unix())) }
 
 func TestCertificateIsReadAgain(t *testing.T) {
 	c, write := withTLS(t, good(t, "first"))
@@ -211,7 +220,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 		"a key in both files": {third.key, third.key},
 	} {
 		write(p)
-		if err := s.Reload(t.Context()); pim.KindOf(err) != pim.KindInvalid || !strings.Contains(err.Error(), c.TLSCert) {
+		if err := s.Reload(t.Context()); pim.KindOf(err) != pim.KindInvalid || !strings.Contains(err.Error(), c.TLSCert[0]) {
 			t.Errorf("%s: %v, want invalid, and the file's name", what, err)
 		}
 		serves("third")
@@ -265,7 +274,7 @@ func TestCertificateExpiry(t *testing.T) {
 			if c.want == "" && log.count("TLS certificate") != 0 || c.want != "" && log.count(c.want) != 1 {
 				t.Errorf("the log says %q, want %q", log.buf.String(), c.want)
 			}
-			if v := metric(t, s, "pim_tls_certificate_expiry_timestamp_seconds"); v != fmt.Sprintf("%.9e", float64(c.until.Unix())) && v != fmt.Sprint(float64(c.until.Unix())) {
+			if v := metric(t, s, "pim_tls_certificate_expiry_timestamp_seconds"); v != seconds(c.until) {
 				t.Errorf("pim_tls_certificate_expiry_timestamp_seconds is %q, want %d", v, c.until.Unix())
 			}
 			if got := presented(t, s.Addr()); got != c.name {
@@ -280,8 +289,8 @@ func TestCertificateErrorsNameTheFiles(t *testing.T) {
 	write(pair{good(t, "").cert, good(t, "").key})
 	for _, change := range []func(*server.Config){
 		func(*server.Config) {}, // the files are of two different keys
-		func(c *server.Config) { c.TLSCert += ".none" },
-		func(c *server.Config) { c.TLSKey += ".none" },
+		func(c *server.Config) { c.TLSCert = []string{c.TLSCert[0] + ".none"} },
+		func(c *server.Config) { c.TLSKey = []string{c.TLSKey[0] + ".none"} },
 		func(c *server.Config) { c.TLSKey = c.TLSCert },
 	} {
 		c := c
@@ -292,7 +301,7 @@ func TestCertificateErrorsNameTheFiles(t *testing.T) {
 			t.Error("it was taken")
 			continue
 		}
-		if text := err.Error(); !strings.Contains(text, c.TLSCert) && !strings.Contains(text, c.TLSKey) || pim.KindOf(err) == pim.KindUnavailable {
+		if text := err.Error(); !strings.Contains(text, c.TLSCert[0]) && !strings.Contains(text, c.TLSKey[0]) || pim.KindOf(err) == pim.KindUnavailable {
 			t.Errorf("%v names no file, or tells to try again", err)
 		}
 	}

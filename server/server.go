@@ -74,8 +74,7 @@ type Server struct {
 	proxies gateway.Proxies
 	web     atomic.Int64 // HTTP connections, without those that became WebSockets
 	ring    *account.Keyring
-	cert    *certificate // nil: no TLS
-	tls     *tls.Config
+	certs   *certificates // nil: no TLS
 
 	engine   store.Store
 	alone    bool   // nobody else can write to engine
@@ -128,7 +127,7 @@ func New(c Config, o Options) (*Server, error) {
 	if err := s.fitFiles(); err != nil {
 		return nil, err
 	}
-	if err := s.loadTLS(); err != nil {
+	if err := s.loadTLS(o.Clock.Now); err != nil {
 		return nil, err
 	}
 	if o.Clock.Now == nil {
@@ -173,36 +172,6 @@ func (s *Server) keys(used bool) (*account.Keys, error) {
 		s.log.Info("made a development key; whoever reads it can be any user", "file", s.config.KeysPath())
 	}
 	return keys, err
-}
-
-func (s *Server) loadTLS() error {
-	if s.config.TLSCert == "" {
-		return nil
-	}
-	var err error
-	if s.cert, err = openCertificate(s.config.TLSCert, s.config.TLSKey); err != nil {
-		return err
-	}
-	s.tls = s.cert.config()
-	s.warnOfTLSKey()
-	return nil
-}
-
-// watchFiles prepares the reading of keys and certificate while the server runs, and logs
-// if the certificate is not good now.
-func (s *Server) watchFiles(keys *account.Keyring) {
-	files := []*reloadable{{what: "keys", reload: func() (bool, error) {
-		changed, err := keys.Reload()
-		if changed {
-			s.warnOfKeys(keys.Keys())
-		}
-		return changed, err
-	}}}
-	if s.cert != nil {
-		files = append(files, &reloadable{what: "certificate", reload: func() (bool, error) { return s.cert.reload(s.clock.Relied()) }})
-	}
-	s.reloader = newReloader(s.log, s.clock.Relied, s.cert, s.metrics, files...)
-	s.reloader.judgeCertificate()
 }
 
 // assemble connects the parts: gateway → writers → store, and back out through the gateway's
@@ -264,7 +233,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 			Drain: s.config.DrainWindow, Members: s.config.GroupMembers,
 			Memory: mostMemory(s.config.MaxMemory),
 			Rates: limit.Rates{
-				Accept: acceptRate(s.config.AcceptRate, s.config.TLSCert != ""), Address: s.config.AddressRate, Network: s.config.NetworkRate,
+				Accept: acceptRate(s.config.AcceptRate, s.config.Encrypts()), Address: s.config.AddressRate, Network: s.config.NetworkRate,
 				User: s.config.UserLogins, Device: s.config.DeviceLogins,
 			},
 		},
@@ -329,15 +298,19 @@ func (s *Server) serveAll() {
 	s.serving.Go(func() { s.reloader.run(s.stopping) })
 	s.http = s.httpServer()
 	s.serving.Go(func() {
-		if s.tls != nil {
-			s.http.TLSConfig = s.tls.Clone() // net/http writes to its own: it offers HTTP/2
+		if s.certs != nil {
+			s.http.TLSConfig = s.certs.config()
 			s.fail(s.http.ServeTLS(s.gateway.Screen(s.listener), "", ""))
 			return
 		}
 		s.fail(s.http.Serve(s.listener))
 	})
 	if s.tcp != nil {
-		s.serving.Go(func() { s.fail(s.gateway.ServeTCP(s.tcp, s.tls)) })
+		var conf *tls.Config
+		if s.certs != nil {
+			conf = s.certs.config()
+		}
+		s.serving.Go(func() { s.fail(s.gateway.ServeTCP(s.tcp, conf)) })
 	}
 	if s.pprofL != nil {
 		s.pprof = &http.Server{Handler: pprofPages(), ReadHeaderTimeout: s.config.HandshakeTimeout}

@@ -312,7 +312,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-func selfSigned(t *testing.T, dir string) (certFile, keyFile string, roots *x509.CertPool) {
+func selfSigned(t *testing.T, dir string) (certFile, keyFile []string, roots *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -344,7 +344,7 @@ func selfSigned(t *testing.T, dir string) (certFile, keyFile string, roots *x509
 	}
 	roots = x509.NewCertPool()
 	roots.AddCert(cert)
-	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", secret), roots
+	return []string{write("cert.pem", "CERTIFICATE", der)}, []string{write("key.pem", "PRIVATE KEY", secret)}, roots
 }
 
 // failing is a store that refuses durable commits while err is set.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/wire"
 )
 
@@ -36,6 +37,10 @@ func (t *tcp) Read() ([]byte, error) {
 	for {
 		frame, rest, need, err := wire.CutTCP(t.in[t.next:], readLimit)
 		if err != nil {
+			if t.next == 0 && t.conn == net.Conn(t.line) && looksLikeTLS(t.in) {
+				e := errRequired()
+				return nil, &pim.Error{Op: "read", Kind: pim.KindUnavailable, Text: e.Text, Err: e}
+			}
 			return nil, err
 		}
 		if frame != nil {

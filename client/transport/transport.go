@@ -176,8 +176,17 @@ func atLeast13(config *tls.Config) *tls.Config {
 	return config
 }
 
-// Dial connects. ctx bounds the dialling, not the connection.
+// Dial connects. ctx bounds the dialling, not the connection. If the two sides do not agree about
+// TLS the error has a *TLSError in it.
 func (d *Dialer) Dial(ctx context.Context) (Conn, error) {
+	conn, err := d.connect(ctx)
+	if err != nil {
+		return nil, d.explain(err)
+	}
+	return conn, nil
+}
+
+func (d *Dialer) connect(ctx context.Context) (Conn, error) {
 	if d.web {
 		return d.dialWebSocket(ctx)
 	}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	neturl "net/url"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -354,8 +355,12 @@ func TestDialErrors(t *testing.T) {
 	config := old.Client().Transport.(*http.Transport).TLSClientConfig
 	ctx, cancel = context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	if _, err := must(transport.NewDialer(old.URL, config, nil))(t).Dial(ctx); err == nil {
-		t.Error("dialled a server of TLS 1.2")
+	for _, url := range []string{old.URL, strings.Replace(old.URL, "https://", "tls://", 1)} {
+		_, err := must(transport.NewDialer(url, config, nil))(t).Dial(ctx)
+		var e *transport.TLSError
+		if !errors.As(err, &e) || e.Reason != transport.TLSTooOld {
+			t.Errorf("a server of TLS 1.2: %v", err)
+		}
 	}
 	web := httptest.NewServer(http.NotFoundHandler())
 	defer web.Close()

@@ -38,6 +38,9 @@ func (d *Dialer) dialWebSocket(ctx context.Context) (Conn, error) {
 	conn, resp, err := websocket.Dial(ctx, d.address, &websocket.DialOptions{HTTPClient: client})
 	if err != nil {
 		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
+			if body, err := io.ReadAll(io.LimitReader(resp.Body, 1024)); err == nil && saysTLS(resp.StatusCode, string(body)) {
+				return nil, errRequired()
+			}
 			refused := pim.Errorf(pim.KindUnavailable, "%s answers %s instead of a WebSocket: %w", d.address, resp.Status, err)
 			if s, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16); err == nil {
 				refused.RetryAfter = time.Duration(s) * time.Second

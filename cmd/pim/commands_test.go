@@ -362,7 +362,7 @@ func TestWithoutTLS(t *testing.T) {
 	n := serve(t, "--tls-cert", cert, "--tls-key", key)
 	for _, server := range []string{n.tcp, strings.Replace(n.url, "https://", "http://", 1)} {
 		_, stderr, status := pimWith(t.Context(), "", "send", "--server", server, "--data", n.data, "--as", "alice", "--to", "bob", "hi")
-		if status != exitUnavailable || !strings.Contains(stderr, "with TLS they are https:// and tls://") {
+		if status != exitUnavailable || !strings.Contains(stderr, "speaks TLS at this address: name it with https://, wss:// or tls://") && !strings.Contains(stderr, "this address speaks TLS: name it with tls://") {
 			t.Errorf("--server %s: status %d, %q", server, status, stderr)
 		}
 	}

@@ -56,7 +56,7 @@ func (s setting) fits(target reflect.Kind) bool {
 	case reflect.Bool:
 		return target == reflect.Bool
 	case reflect.Float64:
-		return target != reflect.Bool && target != reflect.String
+		return target != reflect.Bool && target != reflect.String && target != reflect.Slice
 	}
 	return true
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +40,7 @@ func TestServeDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if g.Serve.Config != server.Defaults() {
+	if !reflect.DeepEqual(g.Serve.Config, server.Defaults()) {
 		t.Errorf("serve has %+v, server.Defaults %+v", g.Serve.Config, server.Defaults())
 	}
 }
@@ -95,6 +97,37 @@ func TestEmptyVariableTurnsTCPOff(t *testing.T) {
 	}
 }
 
+// Several certificates come by several flags, or with commas between them.
+func TestSeveralCertificates(t *testing.T) {
+	want := func(g *grammar, err error, certs ...string) {
+		t.Helper()
+		if err != nil || !slices.Equal(g.Serve.TLSCert, certs) {
+			t.Errorf("tls-cert %q, %v; want %q", g.Serve.TLSCert, err, certs)
+		}
+	}
+	g, err := parsed(t, "serve", "--tls-cert", "a.pem", "--tls-key", "a.key")
+	want(g, err, "a.pem")
+	g, err = parsed(t, "serve", "--tls-cert", "a.pem", "--tls-key", "a.key", "--tls-cert", "b.pem", "--tls-key", "b.key")
+	want(g, err, "a.pem", "b.pem")
+	if !slices.Equal(g.Serve.TLSKey, []string{"a.key", "b.key"}) {
+		t.Errorf("tls-key %q", g.Serve.TLSKey)
+	}
+	g, err = parsed(t, "serve", "--tls-cert", "a.pem,b.pem", "--tls-key", "a.key,b.key")
+	want(g, err, "a.pem", "b.pem")
+	file := configuration(t, `{"tls-cert": "a.pem,b.pem", "tls-key": "a.key,b.key"}`)
+	g, err = parsed(t, "--config", file, "serve")
+	want(g, err, "a.pem", "b.pem")
+	t.Setenv("PIM_TLS_CERT", "c.pem,d.pem")
+	g, err = parsed(t, "--config", file, "serve")
+	want(g, err, "c.pem", "d.pem")
+	g, err = parsed(t, "serve", "--tls-cert", "a.pem", "--tls-key", "a.key")
+	want(g, err, "a.pem")
+	t.Setenv("PIM_TLS_CERT", "")
+	t.Setenv("PIM_TLS_KEY", "")
+	g, err = parsed(t, "--config", file, "serve")
+	want(g, err)
+}
+
 func TestConfigFromEnvironmentAndAfterTheCommand(t *testing.T) {
 	file := configuration(t, `{"shards": 3, "as": "alice", "server": "http://127.0.0.1:1"}`)
 	if g, err := parsed(t, "serve", "--config", file); err != nil || g.Serve.Shards != 3 {
@@ -123,6 +156,7 @@ func TestConfigRefuses(t *testing.T) {
 		{"half a surrogate pair", `{"data": "\ud83d"}`, "invalid surrogate pair"},
 		{"a byte order mark", "\ufeff{}", "byte order mark"},
 		{"true for a name", `{"data": true}`, "data must not be true"},
+		{"a number for several names", `{"tls-cert": 7}`, "tls-cert must not be 7"},
 		{"a number for a name", `{"keys": 7}`, "keys must not be 7"},
 		{"a number for a duration", `{"idle-timeout": 300}`, "idle-timeout"},
 		{"a number for a switch", `{"insecure": 1}`, "insecure must not be 1"},

@@ -35,6 +35,7 @@ type listening struct {
 	TCP  string `json:"tcp"`  // HOST:PORT; empty if off
 	Data string `json:"data"`
 	PID  int    `json:"pid"`
+	Pin  string `json:"tls_pin,omitempty"` // for --tls-pin, with tls-self-signed
 }
 
 // Run serves until ctx ends, then stops gracefully.
@@ -64,7 +65,7 @@ func (c *serveCmd) Run(ctx context.Context, s streams) error {
 	if err := srv.Start(ctx); err != nil {
 		return errors.Join(err, c.stop(ctx, srv))
 	}
-	if err := c.announce(srv.Addr(), srv.TCPAddr(), s.out); err != nil {
+	if err := c.announce(srv.Addr(), srv.TCPAddr(), srv.Pin(), s.out); err != nil {
 		log.Warn("cannot print where the server listens", "error", err)
 	}
 	c.serve(ctx, srv, hangup, term, log)
@@ -166,8 +167,8 @@ func newLogger(level, format string, w io.Writer) *slog.Logger {
 }
 
 // announce prints where the server listens and what to do next.
-func (c *serveCmd) announce(addr, tcp string, w io.Writer) error {
-	l := listening{URL: c.url(addr), HTTP: addr, TCP: tcp, Data: c.Data, PID: os.Getpid()}
+func (c *serveCmd) announce(addr, tcp, pin string, w io.Writer) error {
+	l := listening{URL: c.url(addr), HTTP: addr, TCP: tcp, Data: c.Data, PID: os.Getpid(), Pin: pin}
 	pages := l.URL
 	if !c.TakesConnections() {
 		l.URL = ""
@@ -183,12 +184,16 @@ func (c *serveCmd) announce(addr, tcp string, w io.Writer) error {
 	if tcp != "" {
 		where += " and, for raw TCP, " + tcp
 	}
-	flags := c.clientFlags(l.URL)
+	flags, trust := c.clientFlags(l.URL), ""
+	if pin != "" {
+		flags += " --tls-pin " + quote(pin)
+		trust = "It has signed its certificate itself: clients trust its key by --tls-pin " + quote(pin) + "; browsers cannot be told, and warn.\n"
+	}
 	if c.verifiesOnly() {
 		_, err := fmt.Fprintf(w, `pim serves %s; its data is in %s
-Users come in with tokens that somebody else issues: no key in %s has a private part.
+%sUsers come in with tokens that somebody else issues: no key in %s has a private part.
 
-`, where, c.kept(), c.KeysPath())
+`, where, c.kept(), trust, c.KeysPath())
 		return err
 	}
 	inBrowser := ""
@@ -196,12 +201,12 @@ Users come in with tokens that somebody else issues: no key in %s has a private 
 		inBrowser = "open " + l.URL + " in a browser, or "
 	}
 	_, err := fmt.Fprintf(w, `pim serves %s; its data is in %s
-To chat, %spaste each of these lines into a terminal of its own:
+%sTo chat, %spaste each of these lines into a terminal of its own:
 
   %s chat --as alice --to bob%s
   %s chat --as bob --to alice%s
 
-`, where, c.kept(), inBrowser, program(), flags, program(), flags)
+`, where, c.kept(), trust, inBrowser, program(), flags, program(), flags)
 	return err
 }
 
@@ -226,7 +231,7 @@ func (c *serveCmd) url(addr string) string {
 			addr = net.JoinHostPort("127.0.0.1", port)
 		}
 	}
-	if c.TLSCert != "" {
+	if c.Encrypts() {
 		return "https://" + addr
 	}
 	return "http://" + addr

@@ -35,6 +35,7 @@ const sessionTokenTTL = 24 * time.Hour
 type clientFlags struct {
 	keyFlags
 	inTheClear
+	pinned
 	Server string       `name:"server" env:"PIM_SERVER" default:"${server}" placeholder:"URL" help:"Server: http(s):// for WebSocket, tcp:// or tls:// for raw TCP."`
 	As     pim.UserID   `name:"as" env:"PIM_AS" placeholder:"USER" help:"User to be; signs a token with the key under --data."`
 	Token  string       `name:"token" env:"PIM_TOKEN" placeholder:"TOKEN" help:"Token to use instead of --as."`
@@ -70,7 +71,7 @@ func (f *clientFlags) options() (o client.Options, err error) {
 	if err := f.guard(f.Server); err != nil {
 		return o, err
 	}
-	o = client.Options{Server: f.Server, Insecure: f.Insecure, Device: f.Device, Agent: "pim " + version()}
+	o = client.Options{Server: f.Server, Insecure: f.Insecure, TLSPin: f.TLSPin, Device: f.Device, Agent: "pim " + version()}
 	o.User, o.Token, err = f.identity()
 	return o, err
 }
@@ -78,6 +79,11 @@ func (f *clientFlags) options() (o client.Options, err error) {
 // inTheClear says whether what a command sends may be read on its way.
 type inTheClear struct {
 	Insecure bool `name:"insecure" help:"Send the token and all else unencrypted to a server on another machine (http://, ws://, tcp://)."`
+}
+
+// pinned names the only key of a server that a command trusts.
+type pinned struct {
+	TLSPin string `name:"tls-pin" env:"PIM_TLS_PIN" placeholder:"PIN" help:"Trust exactly the server with this key, whoever has signed its certificate: the SHA-256 of its public key in base64, as pim serve --tls-self-signed prints it. For https://, wss:// and tls://."`
 }
 
 // guard refuses to send anything unencrypted to another machine, unless --insecure
@@ -228,7 +234,7 @@ func withServerHint(err error, server string) error {
 	case errors.As(err, &dns):
 		return &hintedError{unreachable(server, err), "there is no such host; check --server"}
 	case errors.As(err, &unknown):
-		return &hintedError{err, "name the file with its authority's certificate in SSL_CERT_FILE"}
+		return &hintedError{err, "name the file with its authority's certificate in SSL_CERT_FILE, or its key with --tls-pin"}
 	case server != "" && !strings.Contains(server, "://"):
 		return &hintedError{err, "write --server http://HOST:PORT, or tcp://HOST:PORT for raw TCP"}
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, new(tls.RecordHeaderError)), notHTTP(err), noWebSocket(err):

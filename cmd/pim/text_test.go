@@ -89,20 +89,22 @@ func TestAnnounce(t *testing.T) {
 		change    func(*server.Config)
 		addr, tcp string
 		want      string // the lines to paste end with it
+		pin       string
 	}{
-		{func(*server.Config) {}, "127.0.0.1:7400", "127.0.0.1:7401", "--to bob\n"},
-		{func(c *server.Config) { c.Data = "pim-data/" }, "127.0.0.1:7400", "", "--to bob\n"},
-		{func(c *server.Config) { c.Data = "/tmp/my data" }, "127.0.0.1:7400", "", "--to bob --data '/tmp/my data'\n"},
-		{func(c *server.Config) { c.Keys = "k.json" }, "127.0.0.1:7400", "", "--to bob --keys k.json\n"},
-		{func(c *server.Config) { c.Data, c.Keys = "d", "k.json" }, "127.0.0.1:7400", "", "--to bob --data d --keys k.json\n"},
-		{func(*server.Config) {}, "127.0.0.1:9", "", "--to bob --server http://127.0.0.1:9\n"},
-		{func(c *server.Config) { c.Insecure = true }, "[::]:9", "", "--to bob --server http://127.0.0.1:9\n"},
-		{func(c *server.Config) { c.TLSCert = "c" }, "192.0.2.1:9", "", "--to bob --server https://192.0.2.1:9\n"},
+		{func(*server.Config) {}, "127.0.0.1:7400", "127.0.0.1:7401", "--to bob\n", ""},
+		{func(c *server.Config) { c.Data = "pim-data/" }, "127.0.0.1:7400", "", "--to bob\n", ""},
+		{func(c *server.Config) { c.Data = "/tmp/my data" }, "127.0.0.1:7400", "", "--to bob --data '/tmp/my data'\n", ""},
+		{func(c *server.Config) { c.Keys = "k.json" }, "127.0.0.1:7400", "", "--to bob --keys k.json\n", ""},
+		{func(c *server.Config) { c.Data, c.Keys = "d", "k.json" }, "127.0.0.1:7400", "", "--to bob --data d --keys k.json\n", ""},
+		{func(*server.Config) {}, "127.0.0.1:9", "", "--to bob --server http://127.0.0.1:9\n", ""},
+		{func(c *server.Config) { c.Insecure = true }, "[::]:9", "", "--to bob --server http://127.0.0.1:9\n", ""},
+		{func(c *server.Config) { c.TLSCert = []string{"c"} }, "192.0.2.1:9", "", "--to bob --server https://192.0.2.1:9\n", ""},
+		{func(c *server.Config) { c.TLSSelfSigned = true }, "127.0.0.1:7400", "", "--to bob --server https://127.0.0.1:7400 --tls-pin 'a+b='\n", "a+b="},
 	} {
 		cmd := serveCmd{Config: server.Defaults()}
 		c.change(&cmd.Config)
 		var out bytes.Buffer
-		if err := cmd.announce(c.addr, c.tcp, &out); err != nil {
+		if err := cmd.announce(c.addr, c.tcp, c.pin, &out); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.Contains(out.String(), " chat --as alice "+c.want) || strings.Count(out.String(), " chat ") != 2 {
@@ -134,7 +136,7 @@ func TestAnnounceWithoutAPrivateKey(t *testing.T) {
 		cmd := serveCmd{Config: server.Defaults()}
 		cmd.Keys = path
 		var out bytes.Buffer
-		if err := cmd.announce("127.0.0.1:7400", "", &out); err != nil {
+		if err := cmd.announce("127.0.0.1:7400", "", "", &out); err != nil {
 			t.Fatal(err)
 		}
 		if strings.Contains(out.String(), "--as") != private || strings.Contains(out.String(), "no key in "+path+" has a private part") == private {
