@@ -264,7 +264,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 			Drain: s.config.DrainWindow, Members: s.config.GroupMembers,
 			Memory: mostMemory(s.config.MaxMemory),
 			Rates: limit.Rates{
-				Accept: acceptRate(s.config.AcceptRate, s.config.TLSCert != ""), Address: s.config.AddressRate, Network: s.config.NetworkRate,
+				Accept: s.config.acceptsInASecond(), Address: s.config.AddressRate, Network: s.config.NetworkRate,
 				User: s.config.UserLogins, Device: s.config.DeviceLogins,
 			},
 		},
@@ -308,6 +308,7 @@ func (s *Server) Start(ctx context.Context) error {
 		}
 		s.take(l)
 	}
+	s.sayLoad() // the first word that others hear has it
 	if s.cluster != nil {
 		if err := s.cluster.start(ctx); err != nil {
 			return err
@@ -327,6 +328,9 @@ func (s *Server) take(l *Listeners) {
 
 func (s *Server) serveAll() {
 	s.serving.Go(func() { s.reloader.run(s.stopping) })
+	if s.cluster != nil {
+		s.serving.Go(func() { s.sayLoads(s.stopping) })
+	}
 	s.http = s.httpServer()
 	s.serving.Go(func() {
 		if s.tls != nil {
