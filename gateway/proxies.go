@@ -53,6 +53,12 @@ func (p Proxies) trusts(addr netip.Addr) bool {
 	return false
 }
 
+// Trusts reports whether peer, an address with its port, is a trusted proxy.
+func (p Proxies) Trusts(peer string) bool {
+	both, err := netip.ParseAddrPort(peer)
+	return err == nil && p.trusts(both.Addr())
+}
+
 // Listen returns l with the PROXY protocol: a connection from a trusted proxy may begin
 // with a PROXY header, and then has the client's address. From anybody else such a header
 // is not read as one, and is refused: it is neither a frame nor HTTP. patience is how long

@@ -8,11 +8,11 @@ import (
 	"github.com/pim-im/pim/lbs"
 )
 
-// sayEvery is how often a node says how busy it is, and an LBS looks at the nodes: as often as nodes hear of each other.
-const sayEvery = time.Second
+// tellEvery is how often a node says how busy it is, and an LBS looks at the nodes: as often as nodes hear of each other.
+const tellEvery = time.Second
 
 // How many bytes an idle connection takes when there is TLS around it, about. Without it, it takes lbs.DefaultCosts.
-const tlsBytes = 14 << 10
+const tlsBytes = 10 << 10
 
 // load returns what this node says of its gateway.
 func (s *Server) load() bus.Load {
@@ -32,24 +32,32 @@ func (s *Server) load() bus.Load {
 // acceptsInASecond returns how many new connections are let in in a second.
 func (c *Config) acceptsInASecond() int { return acceptRate(c.AcceptRate, c.TLSCert != "") }
 
-// sayLoad tells the other nodes how busy this one is.
-func (s *Server) sayLoad() {
+// tellLoad tells the other nodes how busy this one is.
+func (s *Server) tellLoad() {
 	if s.cluster != nil {
 		load := s.load()
 		s.cluster.bus.Update(func(n *bus.Node) { n.Load = load })
 	}
 }
 
-// sayLoads does that again and again, until stop is closed.
-func (s *Server) sayLoads(stop <-chan struct{}) {
-	t := time.NewTicker(sayEvery)
+// tellOfGateways tells the other nodes of this one's gateway, and this node's LBS of all.
+func (s *Server) tellOfGateways() {
+	s.tellLoad()
+	if s.balance != nil {
+		s.balance.look()
+	}
+}
+
+// keepTelling does that again and again, until stop is closed.
+func (s *Server) keepTelling(stop <-chan struct{}) {
+	t := time.NewTicker(tellEvery)
 	defer t.Stop()
 	for {
 		select {
 		case <-stop:
 			return
 		case <-t.C:
-			s.sayLoad()
+			s.tellOfGateways()
 		}
 	}
 }
