@@ -157,29 +157,27 @@ func TestStrangersTakeNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 3 {
-		for _, test := range []struct {
-			reason string
-			shown  []func(*http.Request)
-		}{
-			{"stranger", nil},
-			{"token", []func(*http.Request){shows("Authorization", "Bearer abc")}},
-			{"token", []func(*http.Request){shows("Authorization", "Basic abc")}},
-			{"token", []func(*http.Request){n.by("alice"), n.by("bob")}},
-			{"token", []func(*http.Request){shows("Authorization", "Bearer abc"), shows("Pim-Ticket", forged)}},
-			{"ticket", []func(*http.Request){shows("Pim-Ticket", forged)}},
-			{"ticket", []func(*http.Request){shows("Pim-Ticket", "x")}},
-		} {
-			metric := fmt.Sprintf("pim_lbs_refusals_total{reason=%q}", test.reason)
-			before := n.metric(metric)
-			a := n.question("", test.shown...)
-			if a.status != 401 || len(a.Candidates) > 0 || a.Lease != "" || a.Ticket != "" || a.Error == "" || a.RetryAfterMS != 60_000 ||
-				a.header.Get("Retry-After") != "60" || a.header.Get("WWW-Authenticate") != "Bearer" || a.header.Get("Cache-Control") != "no-store" {
-				t.Errorf("%s: %+v", test.reason, a)
-			}
-			if n.metric(metric) != before+1 {
-				t.Errorf("%s is not counted", metric)
-			}
+	for _, test := range []struct {
+		reason string
+		shown  []func(*http.Request)
+	}{
+		{"stranger", nil},
+		{"token", []func(*http.Request){shows("Authorization", "Bearer abc")}},
+		{"token", []func(*http.Request){shows("Authorization", "Basic abc")}},
+		{"token", []func(*http.Request){n.by("alice"), n.by("bob")}},
+		{"token", []func(*http.Request){shows("Authorization", "Bearer abc"), shows("Pim-Ticket", forged)}},
+		{"ticket", []func(*http.Request){shows("Pim-Ticket", forged)}},
+		{"ticket", []func(*http.Request){shows("Pim-Ticket", "x")}},
+	} {
+		metric := fmt.Sprintf("pim_lbs_refusals_total{reason=%q}", test.reason)
+		before := n.metric(metric)
+		a := n.question("", test.shown...)
+		if a.status != 401 || len(a.Candidates) > 0 || a.Lease != "" || a.Ticket != "" || a.Error == "" || a.RetryAfterMS != 60_000 ||
+			a.header.Get("Retry-After") != "60" || a.header.Get("WWW-Authenticate") != "Bearer" || a.header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: %+v", test.reason, a)
+		}
+		if n.metric(metric) != before+1 {
+			t.Errorf("%s is not counted", metric)
 		}
 	}
 	begun := time.Now()
@@ -226,16 +224,20 @@ func TestTicketsStandInForTokens(t *testing.T) {
 // Of three nodes, one drains and one is full: no client is sent there.
 func TestWhoDrainsOrIsFullIsNotNamed(t *testing.T) {
 	nodes := startNodes(t, bustest.NewNetwork(), func(name string, c *server.Config, o *server.Options) {
+		roles := bus.AllRoles
+		if name != "c" { // the only LBS, which gives out the whole of b's room
+			c.Roles, roles = "gateway,writer,home", bus.RoleGateway|bus.RoleWriter|bus.RoleHome
+		}
 		if name == "b" {
 			c.MaxConnections = 1
 		}
-		o.Bus.Update(func(n *bus.Node) { n.Site, n.Address = "site-"+name, "https://"+name+".example.org" })
+		o.Bus.Update(func(n *bus.Node) { n.Site, n.Address, n.Roles = "site-"+name, "https://"+name+".example.org", roles })
 	}, "a", "b", "c")
 	l := nodes[2]
 	l.knows(3, "open")
 	for _, site := range []string{"a", "c"} {
 		a := l.question("?site=site-"+site, l.by("alice"))
-		if names := a.nodes(); len(names) < 2 || names[0] != site || a.Candidates[0].Addresses["websocket"] != "https://"+site+".example.org" {
+		if names := a.nodes(); len(names) != 3 || names[0] != site || a.Candidates[0].Addresses["websocket"] != "https://"+site+".example.org" {
 			t.Errorf("at site %s a client is told %+v", site, a)
 		}
 	}
