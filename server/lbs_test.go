@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -196,10 +197,8 @@ func TestStrangersTakeNothing(t *testing.T) {
 // A client that must wait gets a ticket, with which it asks again when its token is no longer good.
 func TestTicketsStandInForTokens(t *testing.T) {
 	c := config(t)
-	c.MaxConnections = 1
+	c.MaxMemory = 1
 	n := start(t, c, server.Options{})
-	n.connect("alice", "1", "http")
-	n.knows(1, "full")
 	a := n.question("", n.by("bob"))
 	if a.status != 200 || a.Candidates == nil || len(a.Candidates) != 0 || a.Lease != "" || a.Reason != "crowded" || a.WindowMS < 30_000 || a.Ticket == "" {
 		t.Fatalf("a full node tells %+v", a)
@@ -221,45 +220,55 @@ func TestTicketsStandInForTokens(t *testing.T) {
 	}
 }
 
-// Of three nodes, one drains and one is full: no client is sent there.
+// Of three nodes, one has no room, and one drains for a while: no client is sent there. On a machine that is too busy a node may be out
+// of the others' views for some seconds, and is not named then either.
 func TestWhoDrainsOrIsFullIsNotNamed(t *testing.T) {
 	nodes := startNodes(t, bustest.NewNetwork(), func(name string, c *server.Config, o *server.Options) {
-		roles := bus.AllRoles
-		if name != "c" { // the only LBS, which gives out the whole of b's room
-			c.Roles, roles = "gateway,writer,home", bus.RoleGateway|bus.RoleWriter|bus.RoleHome
-		}
 		if name == "b" {
-			c.MaxConnections = 1
+			c.MaxMemory = 1
 		}
-		o.Bus.Update(func(n *bus.Node) { n.Site, n.Address, n.Roles = "site-"+name, "https://"+name+".example.org", roles })
+		o.Bus.Update(func(n *bus.Node) { n.Site, n.Address = "site-"+name, "https://"+name+".example.org" })
 	}, "a", "b", "c")
-	l := nodes[2]
-	l.knows(3, "open")
-	for _, site := range []string{"a", "c"} {
-		a := l.question("?site=site-"+site, l.by("alice"))
-		if names := a.nodes(); len(names) != 3 || names[0] != site || a.Candidates[0].Addresses["websocket"] != "https://"+site+".example.org" {
-			t.Errorf("at site %s a client is told %+v", site, a)
+	l, users := nodes[2], 0
+	named := func(site string) []string {
+		users++
+		a := l.question("?site=site-"+site, l.by(fmt.Sprint("user", users)))
+		for _, c := range a.Candidates {
+			if c.Addresses["websocket"] != "https://"+c.Node+".example.org" || c.Site != "site-"+c.Node {
+				t.Errorf("a client is told %+v", c)
+			}
+		}
+		if a.status != 200 || slices.Contains(a.nodes(), "b") {
+			t.Fatalf("b has no room, and a client is told %+v", a)
+		}
+		return a.nodes()
+	}
+	until := func(site string, want ...string) {
+		t.Helper()
+		for end := deadline(); !slices.Equal(named(site), want); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("a client at site %s is told %v, want %v", site, named(site), want)
+			}
 		}
 	}
-	nodes[1].connect("bob", "1", "http")
-	if err := server.Drain(t.Context(), l.config, "a", true); err != nil {
-		t.Fatal(err)
+	drain := func(does bool) {
+		t.Helper()
+		if err := server.Drain(t.Context(), nodes[0].config, "a", does); err != nil {
+			t.Fatal(err)
+		}
 	}
-	l.knows(1, "draining")
 	l.knows(1, "full")
-	for i := range 10 {
-		a := l.question("?site=site-a", l.by(fmt.Sprint("user", i)))
-		if names := a.nodes(); !reflect.DeepEqual(names, []string{"c"}) {
-			t.Errorf("one drains and one is full, and a client is told %+v", a)
+	until("a", "a", "c")
+	until("c", "c", "a")
+	drain(true)
+	l.knows(1, "draining")
+	for range 10 {
+		if got := named("a"); slices.Contains(got, "a") {
+			t.Errorf("a drains, and a client is told %v", got)
 		}
 	}
-	if err := server.Drain(t.Context(), l.config, "a", false); err != nil {
-		t.Fatal(err)
-	}
-	l.knows(0, "draining")
-	if a := l.question("?site=site-a", l.by("carol")); len(a.Candidates) == 0 || a.Candidates[0].Node != "a" {
-		t.Errorf("none drains, and a client is told %+v", a)
-	}
+	drain(false)
+	until("a", "a", "c")
 }
 
 // An LBS without gateways tells clients when to ask again, and a node without the role whom to ask.
