@@ -119,13 +119,18 @@ type Node struct {
 	Roles    Role
 	Weight   uint32 // its share of conversations and users compared to that of others; 0: none
 	Draining bool   // it is about to stop, and takes over nothing new
-	Address  string // the URL at which clients reach its gateway; "": it has none
+	Address  string // the URLs at which clients reach its gateway, one for each transport, with commas between them; "": it has none
 	Load     Load
 }
 
-// Load is how busy a node is.
+// Load is how busy a node is, and what its gateway can take. A node that is no gateway has none, and one of an earlier
+// version says nothing but MaxConnections: then AcceptRate is 0.
 type Load struct {
 	Connections, MaxConnections int
+	AcceptRate                  int   // new connections that are let in in a second
+	Memory                      int64 // bytes that further connections may take, garbage not counted as taken
+	WebSocket, TCP              int64 // bytes that one connection takes, about, by its transport
+	Unready                     bool  // it can't serve clients now
 }
 
 // View is which nodes are there, as one node sees it. Two nodes may see different views for a
@@ -194,7 +199,7 @@ type Handler struct {
 
 	// Changed is told of new views, one after the other, also of the first one, before Start returns. While
 	// a function still runs, views that are replaced by newer ones are left out. A change of a Load alone
-	// is not told: View has it within seconds.
+	// is not told: View has it within seconds, with what the node says once a second anyway.
 	Changed []func(*View)
 }
 

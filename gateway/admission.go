@@ -167,7 +167,7 @@ func (g *Gateway) enterUpgrade(r *http.Request) limit.Verdict {
 	if r.TLS != nil && g.Proxies.source(r.RemoteAddr).IsValid() {
 		return limit.Verdict{}
 	}
-	return g.enter(g.Proxies.sourceOf(r))
+	return g.enter(g.Proxies.SourceOf(r))
 }
 
 // withTLS returns nc with TLS around it if there is a configuration.

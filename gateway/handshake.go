@@ -114,7 +114,7 @@ func (c *conn) handshake(remote string) error {
 	if hello.Version != wire.Version {
 		return pim.Errorf(pim.KindUnsupported, "protocol version %d; this server speaks %d", hello.Version, wire.Version)
 	}
-	claims, err := g.verify(hello.Token)
+	claims, err := g.Verify(hello.Token)
 	if err != nil {
 		return err
 	}
@@ -190,11 +190,11 @@ func (c *conn) handshake(remote string) error {
 	return nil
 }
 
-// verify checks a token at the time Now. While the node doubts its clock, Now goes on from the
+// Verify checks an access token at the time Now. While the node doubts its clock, Now goes on from the
 // time that was relied on last. A token that fails then only because of its times is not called
 // unauthorized: the error has the kind of the doubt, and the client comes again. Any other
 // fault of a token, first of all its signature, is refused as ever.
-func (g *Gateway) verify(token string) (account.Claims, error) {
+func (g *Gateway) Verify(token string) (account.Claims, error) {
 	doubt := g.Doubt() // before Now: if the doubt is over, Now is right
 	claims, err := g.Verifier.Verify(token, g.Now())
 	var why *pim.Error

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"math"
 	"runtime"
 	"runtime/metrics"
 	"sync/atomic"
@@ -53,6 +54,18 @@ func (w *watermark) tick(live func() uint64, bound uint64, now int64, start func
 func (w *watermark) collect() {
 	defer w.collecting.Store(false)
 	runtime.GC()
+}
+
+// Room returns how many bytes of memory further connections may take: what Limits.Memory leaves, 0 while nobody is let in
+// because of it, and math.MaxInt64 if there is no bound.
+func (g *Gateway) Room() int64 {
+	switch {
+	case g.Limits.Memory == 0:
+		return math.MaxInt64
+	case g.memory.above.Load():
+		return 0
+	}
+	return max(int64(min(g.Limits.Memory, math.MaxInt64))-int64(g.Live()), 0)
 }
 
 // liveMemory returns the bytes of memory that are in use by this process, garbage left out.

@@ -53,6 +53,12 @@ func (p Proxies) trusts(addr netip.Addr) bool {
 	return false
 }
 
+// Trusts reports whether peer, an address with its port, is a trusted proxy.
+func (p Proxies) Trusts(peer string) bool {
+	both, err := netip.ParseAddrPort(peer)
+	return err == nil && p.trusts(both.Addr())
+}
+
 // Listen returns l with the PROXY protocol: a connection from a trusted proxy may begin
 // with a PROXY header, and then has the client's address. From anybody else such a header
 // is not read as one, and is refused: it is neither a frame nor HTTP. patience is how long
@@ -146,11 +152,12 @@ var health = netip.IPv6Loopback()
 // contradicted is the address of clients whom proxies name in two ways. No client has it.
 var contradicted = netip.IPv6Unspecified()
 
-// sourceOf is source for an upgrade, of which a proxy may name the client. If Forwarded and
+// SourceOf returns the address of the client in whose rates a request counts, as far as proxies tell it, and the
+// zero Addr if it is not known: then it may be any of very many. If Forwarded and
 // X-Forwarded-For name different clients, the client has made one of them up, or a proxy is
-// wrong. All such upgrades have one address, contradicted, so nobody gets rid of a rate by one
+// wrong. All such requests have one address, contradicted, so nobody gets rid of a rate by one
 // more header, or uses up that of somebody else.
-func (p Proxies) sourceOf(r *http.Request) netip.Addr {
+func (p Proxies) SourceOf(r *http.Request) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil || !p.trusts(peer.Addr()) {
 		return p.source(r.RemoteAddr)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"log/slog"
 	"net"
-	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -24,9 +23,11 @@ type ClusterConfig struct {
 
 	Node      string `name:"node" env:"PIM_NODE" default:"" placeholder:"NAME" help:"This node's name, which no other has, the same at each start: letters a to z, digits and hyphens. Empty: from the host's name and the port of listen."`
 	Site      string `name:"site" env:"PIM_SITE" default:"default" placeholder:"NAME" help:"Data centre that this node is in."`
-	Roles     string `name:"roles" env:"PIM_ROLES" default:"gateway,writer,home,lbs" placeholder:"ROLE,..." help:"What this node does for the cluster: gateway (takes connections), writer (writes conversations), home (knows where users' devices are); lbs is not used yet. Every node has its pages. Without gateway it takes no connections, on neither address; without writer and home it is given no conversations and no users. The cluster needs each of the three on some node."`
+	Roles     string `name:"roles" env:"PIM_ROLES" default:"gateway,writer,home,lbs" placeholder:"ROLE,..." help:"What this node does for the cluster: gateway (takes connections), writer (writes conversations), home (knows where users' devices are), lbs (tells clients which gateway to dial, for two or three nodes that clients ask). Every node has its pages. Without gateway it takes no connections, on neither address; without writer and home it is given no conversations and no users. The cluster needs each of the three on some node."`
 	Weight    int    `name:"weight" env:"PIM_WEIGHT" default:"100" placeholder:"N" help:"This node's share of conversations and users, compared to that of others. 0: none."`
-	Advertise string `name:"advertise" env:"PIM_ADVERTISE" default:"" placeholder:"URL" help:"Where clients reach this node, as they give it to --server. Not used yet."`
+	Advertise string `name:"advertise" env:"PIM_ADVERTISE" default:"" placeholder:"URL,..." help:"Where clients reach this node, as they give it to --server: one URL for WebSocket (https://HOST), one for TCP (tls://HOST:PORT), or both with a comma between them. Nodes with the role lbs name it to clients; a gateway without it is named by itself only."`
+
+	LBSSecretFile string `name:"lbs-secret-file" env:"PIM_LBS_SECRET_FILE" default:"" placeholder:"FILE" help:"File with the secret by which nodes with the role lbs sign what they give to clients: at least 32 random bytes, the same on all nodes, used for nothing else. Empty: each node makes one at its start, and what it signs is good at that node only."`
 
 	ClusterTokenFile string `name:"cluster-token-file" env:"PIM_CLUSTER_TOKEN_FILE" default:"" placeholder:"FILE" help:"File with a secret that all nodes have, in one line of at least 16 characters."`
 	ClusterCA        string `name:"cluster-ca" env:"PIM_CLUSTER_CA" default:"" placeholder:"FILE" help:"Certificate (PEM) of the cluster's own authority: then the nodes encrypt what they say to each other, and whoever has a certificate of it is a node. Needs cluster-cert and cluster-key."`
@@ -196,26 +197,6 @@ func nodeName(host, port string) string {
 		host = "node"
 	}
 	return host + "-" + port
-}
-
-func checkAdvertised(advertised string) error {
-	if advertised == "" {
-		return nil
-	}
-	u, err := url.Parse(advertised)
-	if err != nil || u.Hostname() == "" {
-		return wrong("advertise", "%q is not a URL such as https://pim.example.org", advertised)
-	}
-	switch u.Scheme {
-	case "http", "https", "ws", "wss":
-		return nil
-	case "tcp", "tls":
-		if u.Port() == "" {
-			return wrong("advertise", "%q has no port", advertised)
-		}
-		return nil
-	}
-	return wrong("advertise", "%q: the scheme is none of http, https, ws, wss, tcp, tls", advertised)
 }
 
 // commas returns the parts between the commas of a setting.

@@ -23,6 +23,7 @@ func (s *Server) pages() http.Handler {
 			s.chatPage(mux)
 		}
 	}
+	mux.HandleFunc(gatewaysPath, s.gatewaysPage)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "ok %s\n", s.version)

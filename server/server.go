@@ -22,6 +22,7 @@ import (
 	"github.com/pim-im/pim/gateway"
 	"github.com/pim-im/pim/home"
 	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/lbs"
 	"github.com/pim-im/pim/limit"
 	"github.com/pim-im/pim/retain"
 	"github.com/pim-im/pim/route"
@@ -85,6 +86,8 @@ type Server struct {
 	writers  *conv.Writers
 	sweeper  *retain.Sweeper // nil: the node is no writer
 	cluster  *cluster        // nil: this is the only node
+	signer   *lbs.Signer     // of leases and tickets
+	balance  *balance        // nil: the node is no LBS
 
 	reloader *reloader
 	unready  atomic.Pointer[string] // why, as last logged; empty: it was ready
@@ -122,6 +125,9 @@ func New(c Config, o Options) (*Server, error) {
 	)
 	var err error
 	if s.proxies, err = gateway.ParseProxies(c.TrustedProxies); err != nil {
+		return nil, err
+	}
+	if s.signer, err = c.leaseSigner(s.log); err != nil {
 		return nil, err
 	}
 	if err := s.fitFiles(); err != nil {
@@ -233,11 +239,14 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 			Drain: s.config.DrainWindow, Members: s.config.GroupMembers,
 			Memory: mostMemory(s.config.MaxMemory),
 			Rates: limit.Rates{
-				Accept: acceptRate(s.config.AcceptRate, s.config.Encrypts()), Address: s.config.AddressRate, Network: s.config.NetworkRate,
+				Accept: s.config.acceptsInASecond(), Address: s.config.AddressRate, Network: s.config.NetworkRate,
 				User: s.config.UserLogins, Device: s.config.DeviceLogins,
 			},
 		},
 	})
+	if s.config.has(bus.RoleLBS) {
+		s.balance = s.newBalance(s.signer)
+	}
 }
 
 // orNever returns d as conv.Options takes it, where 0 is the default.
@@ -277,6 +286,7 @@ func (s *Server) Start(ctx context.Context) error {
 		}
 		s.take(l)
 	}
+	s.tellLoad() // the first word that others hear has it
 	if s.cluster != nil {
 		if err := s.cluster.start(ctx); err != nil {
 			return err
@@ -296,6 +306,8 @@ func (s *Server) take(l *Listeners) {
 
 func (s *Server) serveAll() {
 	s.serving.Go(func() { s.reloader.run(s.stopping) })
+	s.tellOfGateways()
+	s.serving.Go(func() { s.keepTelling(s.stopping) })
 	s.http = s.httpServer()
 	s.serving.Go(func() {
 		if s.certs != nil {

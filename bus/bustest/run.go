@@ -246,7 +246,7 @@ func testViews(c *Cluster) error {
 			return errors.Join(err, viewHas(l.View(), want))
 		}
 	}
-	want.Load = bus.Load{Connections: 3, MaxConnections: 10}
+	want.Load = bus.Load{Connections: 3, MaxConnections: 10, AcceptRate: 200, Memory: 1 << 40, WebSocket: 6000, TCP: 5000, Unready: true}
 	a.Update(func(n *bus.Node) { n.Load = want.Load })
 	for end := time.Now().Add(patience); viewHas(b.View(), want) != nil; time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(end) {

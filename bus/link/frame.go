@@ -2,6 +2,7 @@ package link
 
 import (
 	"encoding/binary"
+	"math"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/bus"
@@ -92,7 +93,8 @@ func IsMessage(frame []byte) bool {
 func encodeNode(n *bus.Node) []byte {
 	pb := linkpb.Node{
 		Protocol: n.Protocol, Site: n.Site, Roles: uint32(n.Roles), Weight: n.Weight, Draining: n.Draining, Address: n.Address,
-		Connections: uint64(max(n.Load.Connections, 0)), MaxConnections: uint64(max(n.Load.MaxConnections, 0)),
+		Connections: unsigned(n.Load.Connections), MaxConnections: unsigned(n.Load.MaxConnections), AcceptRate: unsigned(n.Load.AcceptRate),
+		Memory: unsigned(n.Load.Memory), WebsocketBytes: unsigned(n.Load.WebSocket), TcpBytes: unsigned(n.Load.TCP), Unready: n.Load.Unready,
 	}
 	frame := make([]byte, headRoom+pb.SizeVT())
 	if _, err := pb.MarshalToSizedBufferVT(frame[headRoom:]); err != nil {
@@ -113,6 +115,15 @@ func decodeNode(h *head, body []byte) (bus.Node, error) {
 	return bus.Node{
 		Name: h.from, Run: h.run, Protocol: pb.Protocol, Site: pb.Site, Roles: bus.Role(pb.Roles), Weight: pb.Weight,
 		Draining: pb.Draining, Address: pb.Address,
-		Load: bus.Load{Connections: int(pb.Connections), MaxConnections: int(pb.MaxConnections)},
+		Load: bus.Load{
+			Connections: int(signed(pb.Connections)), MaxConnections: int(signed(pb.MaxConnections)), AcceptRate: int(signed(pb.AcceptRate)),
+			Memory: signed(pb.Memory), WebSocket: signed(pb.WebsocketBytes), TCP: signed(pb.TcpBytes), Unready: pb.Unready,
+		},
 	}, nil
 }
+
+// unsigned returns n as frames have it, and 0 for what is below.
+func unsigned[T int | int64](n T) uint64 { return uint64(max(n, 0)) }
+
+// signed returns what unsigned made, and the largest number there is for what is above.
+func signed(n uint64) int64 { return int64(min(n, math.MaxInt64)) }

@@ -230,12 +230,15 @@ func (n *Node) Update(change func(*bus.Node)) {
 	next.Name, next.Run, next.Protocol = n.self.Name, n.self.Run, n.self.Protocol
 	before := n.self
 	n.self = next
-	if before != next {
-		n.seeChange(differ(&before, &next))
+	switch tell := differ(&before, &next); {
+	case tell:
+		n.seeChange(true)
 		select {
 		case n.changed <- struct{}{}:
 		default:
 		}
+	case before != next: // a load changes all the time, and goes with the next beat
+		n.seeChange(false)
 	}
 	n.mu.Unlock()
 }

@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"math"
 	"reflect"
 	"testing"
 
@@ -54,7 +55,7 @@ func TestFrameOfVersion1(t *testing.T) {
 func TestNodeIsComplete(t *testing.T) {
 	node := bus.Node{
 		Name: "a", Run: 7, Protocol: 3, Site: "west", Roles: bus.RoleHome, Weight: 5, Draining: true, Address: "https://a.example",
-		Load: bus.Load{Connections: 11, MaxConnections: 12},
+		Load: bus.Load{Connections: 11, MaxConnections: 12, AcceptRate: 13, Memory: math.MaxInt64, WebSocket: 14, TCP: 15, Unready: true},
 	}
 	for _, v := range []reflect.Value{reflect.ValueOf(node), reflect.ValueOf(node.Load)} {
 		for i := range v.NumField() {

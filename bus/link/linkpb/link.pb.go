@@ -216,6 +216,11 @@ type Node struct {
 	Address        string                 `protobuf:"bytes,6,opt,name=address,proto3" json:"address,omitempty"`
 	Connections    uint64                 `protobuf:"varint,7,opt,name=connections,proto3" json:"connections,omitempty"`
 	MaxConnections uint64                 `protobuf:"varint,8,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
+	AcceptRate     uint64                 `protobuf:"varint,9,opt,name=accept_rate,json=acceptRate,proto3" json:"accept_rate,omitempty"` // bus.Load, as what follows
+	Memory         uint64                 `protobuf:"varint,10,opt,name=memory,proto3" json:"memory,omitempty"`
+	WebsocketBytes uint64                 `protobuf:"varint,11,opt,name=websocket_bytes,json=websocketBytes,proto3" json:"websocket_bytes,omitempty"`
+	TcpBytes       uint64                 `protobuf:"varint,12,opt,name=tcp_bytes,json=tcpBytes,proto3" json:"tcp_bytes,omitempty"`
+	Unready        bool                   `protobuf:"varint,13,opt,name=unready,proto3" json:"unready,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -306,6 +311,41 @@ func (x *Node) GetMaxConnections() uint64 {
 	return 0
 }
 
+func (x *Node) GetAcceptRate() uint64 {
+	if x != nil {
+		return x.AcceptRate
+	}
+	return 0
+}
+
+func (x *Node) GetMemory() uint64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+func (x *Node) GetWebsocketBytes() uint64 {
+	if x != nil {
+		return x.WebsocketBytes
+	}
+	return 0
+}
+
+func (x *Node) GetTcpBytes() uint64 {
+	if x != nil {
+		return x.TcpBytes
+	}
+	return 0
+}
+
+func (x *Node) GetUnready() bool {
+	if x != nil {
+		return x.Unready
+	}
+	return false
+}
+
 // Failure is the error of a request.
 type Failure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -392,7 +432,7 @@ const file_link_proto_rawDesc = "" +
 	"\x02id\x18\b \x01(\x04R\x02id\x12\x17\n" +
 	"\await_ms\x18\t \x01(\rR\x06waitMs\x12\x16\n" +
 	"\x06failed\x18\n" +
-	" \x01(\bR\x06failed\"\xe5\x01\n" +
+	" \x01(\bR\x06failed\"\xfe\x02\n" +
 	"\x04Node\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x12\n" +
 	"\x04site\x18\x02 \x01(\tR\x04site\x12\x14\n" +
@@ -401,7 +441,14 @@ const file_link_proto_rawDesc = "" +
 	"\bdraining\x18\x05 \x01(\bR\bdraining\x12\x18\n" +
 	"\aaddress\x18\x06 \x01(\tR\aaddress\x12 \n" +
 	"\vconnections\x18\a \x01(\x04R\vconnections\x12'\n" +
-	"\x0fmax_connections\x18\b \x01(\x04R\x0emaxConnections\"g\n" +
+	"\x0fmax_connections\x18\b \x01(\x04R\x0emaxConnections\x12\x1f\n" +
+	"\vaccept_rate\x18\t \x01(\x04R\n" +
+	"acceptRate\x12\x16\n" +
+	"\x06memory\x18\n" +
+	" \x01(\x04R\x06memory\x12'\n" +
+	"\x0fwebsocket_bytes\x18\v \x01(\x04R\x0ewebsocketBytes\x12\x1b\n" +
+	"\ttcp_bytes\x18\f \x01(\x04R\btcpBytes\x12\x18\n" +
+	"\aunready\x18\r \x01(\bR\aunready\"g\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\tR\x02op\x12\x12\n" +

@@ -138,6 +138,36 @@ func (m *Node) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Unready {
+		i--
+		if m.Unready {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x68
+	}
+	if m.TcpBytes != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.TcpBytes))
+		i--
+		dAtA[i] = 0x60
+	}
+	if m.WebsocketBytes != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.WebsocketBytes))
+		i--
+		dAtA[i] = 0x58
+	}
+	if m.Memory != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.Memory))
+		i--
+		dAtA[i] = 0x50
+	}
+	if m.AcceptRate != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.AcceptRate))
+		i--
+		dAtA[i] = 0x48
+	}
 	if m.MaxConnections != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.MaxConnections))
 		i--
@@ -319,6 +349,21 @@ func (m *Node) SizeVT() (n int) {
 	}
 	if m.MaxConnections != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.MaxConnections))
+	}
+	if m.AcceptRate != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.AcceptRate))
+	}
+	if m.Memory != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.Memory))
+	}
+	if m.WebsocketBytes != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.WebsocketBytes))
+	}
+	if m.TcpBytes != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.TcpBytes))
+	}
+	if m.Unready {
+		n += 2
 	}
 	n += len(m.unknownFields)
 	return n
@@ -811,6 +856,102 @@ func (m *Node) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
+		case 9:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field AcceptRate", wireType)
+			}
+			m.AcceptRate = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.AcceptRate |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 10:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Memory", wireType)
+			}
+			m.Memory = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.Memory |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 11:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field WebsocketBytes", wireType)
+			}
+			m.WebsocketBytes = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.WebsocketBytes |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 12:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field TcpBytes", wireType)
+			}
+			m.TcpBytes = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.TcpBytes |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 13:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Unready", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.Unready = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
