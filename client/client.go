@@ -197,7 +197,8 @@ func (c *Client) SetOnline(on bool) error {
 // reason is gone or the person wants to: after KindReplaced it replaces the other
 // session. After SetOnline(false) it does nothing: SetOnline(true) connects. Within
 // 2·BackoffMin (1 s by default) after a token was refused, the attempt is made when
-// that time is over. Errors: ErrClosed, and the failure of the store.
+// that time is over; if all servers have said that they are overloaded, when the first of
+// them may be asked. Errors: ErrClosed, and the failure of the store.
 func (c *Client) Reconnect() error {
 	return c.do(context.Background(), engine.Reconnect{})
 }

@@ -335,6 +335,7 @@ func (c *conn) refuse(err error, remote string) {
 		m.RetryAfterMs = uint32(c.gw.gate.Later(limit.None).After / time.Millisecond)
 	}
 	c.reply(m)
-	// Clients go by the window, and come back at a random time within it.
+	// Clients come back at a random time within the window, and not before what m names. The mean
+	// of those that go by the window alone is that time.
 	c.dismissFor(code, m.Text, max(c.gw.window(code), 2*time.Duration(m.RetryAfterMs)*time.Millisecond))
 }

@@ -2,10 +2,7 @@ package engine
 
 import (
 	"cmp"
-	"errors"
 	"time"
-
-	"github.com/pim-im/pim"
 )
 
 // A refused token is no reason to stop. The app gives a new token for every attempt;
@@ -96,15 +93,14 @@ func (b *backoff) sparedUntil(now time.Duration) (at time.Duration, ok bool) {
 	return at, b.refusals > 0 && now < at
 }
 
-// askedFor returns how long a gateway that turned an attempt away wants to be left
-// alone, plus a random time of up to a quarter of that: those that it turned away should
+// askedFor returns how long whoever refused a token, or gave none, wants to be left
+// alone, plus a random time of up to a quarter of that: those who are told so should
 // not all come back in the same moment. 0: err names no time.
 func (b *backoff) askedFor(err error) time.Duration {
-	var refused *pim.Error
-	if !errors.As(err, &refused) || refused.RetryAfter <= 0 {
+	wait := retryAfterOf(err)
+	if wait == 0 {
 		return 0
 	}
-	wait := min(refused.RetryAfter, maxWindow)
 	return wait + time.Duration(b.random()*float64(wait)/4)
 }
 

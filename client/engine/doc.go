@@ -59,6 +59,7 @@
 //
 //	race           a round of attempts to connect: when, which one wins
 //	route          which server is tried next
+//	busy           servers that have said when to come back, and are left alone until then
 //	backoff        how long to wait between rounds, and after a refused token
 //	strays         Hellos that nobody awaits, and that may replace a connection
 //	heart          how far apart heartbeats are, found out for each network

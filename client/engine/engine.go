@@ -316,7 +316,7 @@ func (e *Engine) failed(m *wirepb.PIMError) {
 			e.outbox.rejected(id, refusalOf(m), m.Retryable)
 		}
 	case m.RequestId == 0:
-		e.link.cause = wire.ErrorOf(m)
+		e.saysWhy(m)
 	case m.RequestId == e.looks.request:
 		e.emit(LookEvent{Err: refusalOf(m)})
 	case m.RequestId == e.sync.request:

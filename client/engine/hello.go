@@ -36,8 +36,15 @@ func (e *Engine) answerToHello(m wire.Message) {
 		e.goAway(m)
 	case *wirepb.PIMError:
 		e.link.answered = true
-		e.link.cause = wire.ErrorOf(m)
+		e.saysWhy(m)
 	}
+}
+
+// saysWhy takes a PIMError that answers no request: why the server is about to end the connection.
+// If it says when to come back, that counts from now on, however the connection ends.
+func (e *Engine) saysWhy(m *wirepb.PIMError) {
+	e.link.cause = wire.ErrorOf(m)
+	e.turnedAway(e.link.server, e.link.cause, 0)
 }
 
 func (e *Engine) welcome(w *wirepb.Welcome) {

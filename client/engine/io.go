@@ -66,13 +66,14 @@ type (
 	Pause struct{ On bool }
 
 	// NetworkChanged says that the device is on another network, or has a network
-	// again: the connection is made anew at once. Name tells networks apart, as
+	// again: the connection is made anew at once, as with Reconnect. Name tells networks apart, as
 	// "wifi/home" or "mobile/262-01", because their heartbeats differ. It may be empty,
 	// and has at most 128 bytes.
 	NetworkChanged struct{ Name string }
 
 	// Reconnect makes the connection anew at once, also in state Stopped. In state
-	// Offline it changes nothing. After a refused token it waits up to 2·BackoffMin.
+	// Offline it changes nothing. After a refused token it waits up to 2·BackoffMin; if all
+	// servers are overloaded, for the first that may be asked.
 	Reconnect struct{}
 
 	// Online says whether the app wants a connection. At first it does.

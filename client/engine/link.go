@@ -62,11 +62,16 @@ var (
 func (e *Engine) lost(attempt uint64, err error, code wire.Code) {
 	switch {
 	case e.link.phase == racing:
-		switch e.race.failed(attempt, e.route.next()) {
+		if server, ok := e.race.serverOf(attempt); ok && e.turnedAway(server, err, 0) {
+			for _, n := range e.race.withdraw(attempt, server) {
+				e.hangUpAttempt(n)
+			}
+		}
+		switch e.race.failed(attempt, e.route.next(e.now.Mono)) {
 		case another:
 			e.attempt()
 		case over:
-			e.retreat(err, max(e.backoff.lost(e.now.Mono), e.backoff.askedFor(err)))
+			e.retreat(err, e.backoff.lost(e.now.Mono))
 		}
 		return
 	case e.link.phase != greeting && e.link.phase != open, attempt != e.link.using:
@@ -84,21 +89,25 @@ func (e *Engine) lost(attempt uint64, err error, code wire.Code) {
 	case code != 0 && !code.Reconnect() && !e.strays.useUp(code, e.now.Mono):
 		e.stop(asError(err, code))
 	default:
+		if code == wire.CodeOverloaded {
+			err = asError(err, code)
+		}
 		e.heart.failed(e.clock.at(e.now))
 		e.retreat(err, e.backoff.lost(e.now.Mono))
 	}
 }
 
-// dial starts a round of attempts to connect.
+// dial starts a round of attempts to connect. A server that may be dialled must be there.
 func (e *Engine) dial() {
 	e.link.phase, e.link.cause = racing, nil
 	e.emit(StateEvent{State: Connecting})
-	e.out.Dials = append(e.out.Dials, e.race.begin(e.now.Mono, e.route.take()))
+	e.out.Dials = append(e.out.Dials, e.race.begin(e.now.Mono, e.route.take(e.now.Mono)))
 }
 
-// attempt starts one more attempt of the round.
+// attempt starts one more attempt of the round. The servers of those under way may be dialled, so
+// there is one.
 func (e *Engine) attempt() {
-	e.out.Dials = append(e.out.Dials, e.race.attempt(e.now.Mono, e.route.take()))
+	e.out.Dials = append(e.out.Dials, e.race.attempt(e.now.Mono, e.route.take(e.now.Mono)))
 }
 
 // asError returns err if it is a *pim.Error, and else an error that wraps err, of
@@ -109,6 +118,8 @@ func asError(err error, code wire.Code) *pim.Error {
 	}
 	kind := pim.KindInvalid
 	switch code {
+	case wire.CodeOverloaded:
+		kind = pim.KindOverloaded
 	case wire.CodeReplaced:
 		kind = pim.KindReplaced
 	case wire.CodeUnauthorized:
@@ -121,11 +132,13 @@ func asError(err error, code wire.Code) *pim.Error {
 	return &pim.Error{Op: "connect", Kind: kind, Text: "the server closed the connection: " + code.String(), Err: err}
 }
 
-// retreat leaves the connection, or the attempts at one; the next round begins after wait.
+// retreat leaves the connection, or the attempts at one; the next round begins after wait, and not
+// before a server may be dialled.
 func (e *Engine) retreat(err error, wait time.Duration) {
 	e.leave(err)
-	e.link.phase, e.link.dialAt = waiting, e.now.Mono+wait
-	e.emit(StateEvent{State: Waiting, Err: err, RetryIn: wait})
+	at, _ := e.route.freeAt()
+	e.link.phase, e.link.dialAt = waiting, max(at, e.now.Mono+wait)
+	e.emit(StateEvent{State: Waiting, Err: err, RetryIn: e.link.dialAt - e.now.Mono})
 }
 
 // lossOf turns err, why the connection is gone, into the reason why a message waits.
@@ -205,8 +218,8 @@ func (e *Engine) reconnect() {
 	e.dialAnew()
 }
 
-// dialAnew dials at once, since earlier failures say nothing any more. Only a token that
-// was refused a moment ago still delays it, see spared.
+// dialAnew dials at once, since earlier failures say nothing any more. Only servers that are
+// busy, and a token that was refused a moment ago, still delay it, see spared.
 func (e *Engine) dialAnew() {
 	e.link.stopErr = nil
 	e.backoff.forget()
@@ -252,20 +265,26 @@ func (e *Engine) goAway(m *wirepb.PIMGoAway) {
 		return
 	}
 	e.route.divert(m.Alternatives)
-	var wait, within time.Duration
+	var wait time.Duration
 	if refused {
 		wait = max(e.backoff.refused(e.now.Mono), e.backoff.askedFor(err))
 	} else {
 		wait = e.backoff.lost(e.now.Mono)
 	}
-	if m.WindowMs > 0 {
-		window := min(time.Duration(m.WindowMs)*time.Millisecond, maxWindow)
-		within = time.Duration(e.cfg.Random() * float64(window))
+	window := min(time.Duration(m.WindowMs)*time.Millisecond, maxWindow)
+	switch {
+	case window == 0:
+	case refused:
+		wait = max(wait, time.Duration(e.cfg.Random()*float64(window)))
+	case code == wire.CodeOverloaded || retryAfterOf(err) > 0: // others may be asked in the usual way
+		e.turnedAway(e.link.server, err, window)
+		if at, _ := e.route.freeAt(); at > e.now.Mono {
+			wait = 0 // the server's window takes the place of the backoff
+		}
+	default: // the window is for the next server, too
+		wait = time.Duration(e.cfg.Random() * float64(window))
 	}
-	if m.WindowMs > 0 && !refused {
-		wait = 0 // the server's window takes the place of the backoff
-	}
-	e.hangUp(err, max(wait, within))
+	e.hangUp(err, wait)
 }
 
 // reasonOf returns why the server ends the connection: cause, its last PIMError that
@@ -275,7 +294,11 @@ func reasonOf(m *wirepb.PIMGoAway, code wire.Code, cause *pim.Error) *pim.Error 
 	case cause != nil:
 		return cause
 	case m.Reconnect && code != wire.CodeUnauthorized:
-		return &pim.Error{Op: "connect", Kind: pim.KindUnavailable, Text: "the server closed the connection: " + code.String()}
+		kind := pim.KindUnavailable
+		if code == wire.CodeOverloaded {
+			kind = pim.KindOverloaded
+		}
+		return &pim.Error{Op: "connect", Kind: kind, Text: "the server closed the connection: " + code.String()}
 	}
 	err := asError(nil, code)
 	err.Text += ": " + m.Text

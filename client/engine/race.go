@@ -58,13 +58,9 @@ func (r *race) attempt(now time.Duration, server string) Dial {
 
 // drop forgets the attempt n, and returns its server; ok is false if n is not under way.
 func (r *race) drop(n uint64) (server string, ok bool) {
-	i := slices.IndexFunc(r.running, func(d Dial) bool { return d.Attempt == n })
-	if i < 0 {
-		return "", false
-	}
-	server = r.running[i].Server
-	r.running = slices.Delete(r.running, i, i+1)
-	return server, true
+	server, ok = r.serverOf(n)
+	r.running = slices.DeleteFunc(r.running, func(d Dial) bool { return d.Attempt == n })
+	return server, ok
 }
 
 // won ends the round, because the transport of the attempt n stands. It returns n's
@@ -86,7 +82,30 @@ func (r *race) end() (attempts []uint64) {
 	return attempts
 }
 
-// failed takes the failure of the attempt n; another attempt would go to the server next.
+// withdraw ends the attempts other than n that lead to the same server, and returns them, to be
+// hung up. The round goes on.
+func (r *race) withdraw(n uint64, server string) (others []uint64) {
+	r.running = slices.DeleteFunc(r.running, func(d Dial) bool {
+		gone := d.Attempt != n && sameServer(d.Server, server)
+		if gone {
+			others = append(others, d.Attempt)
+		}
+		return gone
+	})
+	return others
+}
+
+// serverOf returns where the attempt n leads; ok is false if n is not under way.
+func (r *race) serverOf(n uint64) (server string, ok bool) {
+	i := slices.IndexFunc(r.running, func(d Dial) bool { return d.Attempt == n })
+	if i < 0 {
+		return "", false
+	}
+	return r.running[i].Server, true
+}
+
+// failed takes the failure of the attempt n; another attempt would go to the server next, ""
+// if none may be dialled.
 // A server that was not tried in this round is tried at once. Otherwise the round goes on
 // while other attempts are under way, and is over when none is.
 func (r *race) failed(n uint64, next string) verdict {
@@ -94,7 +113,7 @@ func (r *race) failed(n uint64, next string) verdict {
 	switch {
 	case !ok: // hung up before
 		return goesOn
-	case len(r.tried) < raceAttempts && !slices.Contains(r.tried, next):
+	case next != "" && len(r.tried) < raceAttempts && !slices.Contains(r.tried, next):
 		return another
 	case len(r.running) == 0:
 		return over

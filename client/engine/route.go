@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"time"
 )
 
 const (
@@ -17,6 +18,7 @@ type route struct {
 	alternatives []string // named by the last PIMGoAway; forgotten after the next Welcome
 	good         string   // the server of the last Welcome
 	turn         int      // attempts since it was last reset; modulo len(order()), whose turn it is
+	busy         busy     // servers that are left alone
 }
 
 // order returns the candidates in the order in which they are tried.
@@ -35,17 +37,36 @@ func (r *route) order() []string {
 	return all
 }
 
-// next returns the server of the next attempt.
-func (r *route) next() string {
+// next returns the server of the next attempt, "" if all are busy. Those that are have no turn.
+func (r *route) next(now time.Duration) string {
 	all := r.order()
-	return all[r.turn%len(all)]
+	for range all {
+		s := all[r.turn%len(all)]
+		if at, _ := r.busy.until(s); at <= now {
+			return s
+		}
+		r.turn++
+	}
+	return ""
 }
 
-// take returns the server of an attempt that is made now.
-func (r *route) take() string {
-	s := r.next()
+// take returns the server of an attempt that is made now, "" if all are busy.
+func (r *route) take(now time.Duration) string {
+	s := r.next(now)
 	r.turn++
 	return s
+}
+
+// freeAt returns when the first server may be dialled that may be, and why none before; 0: one may
+// be at any time.
+func (r *route) freeAt() (at time.Duration, why error) {
+	at = never
+	for _, s := range r.order() {
+		if t, err := r.busy.until(s); t < at {
+			at, why = t, err
+		}
+	}
+	return at, why
 }
 
 // reset gives the first candidate its turn.
@@ -79,5 +100,5 @@ func encrypted(server string) bool {
 
 // arrived notes that server has sent a Welcome.
 func (r *route) arrived(server string) {
-	*r = route{servers: r.servers, good: cmp.Or(server, r.good)}
+	*r = route{servers: r.servers, good: cmp.Or(server, r.good), busy: r.busy}
 }

@@ -33,7 +33,7 @@ func TestRouteAfterGoAway(t *testing.T) {
 		r.divert(test.named)
 		for round := range 2 {
 			for i, want := range test.want {
-				if got := r.take(); got != want {
+				if got := r.take(0); got != want {
 					t.Errorf("%s: attempt %d of round %d goes to %q, want %q", name, i+1, round+1, got, want)
 				}
 			}
@@ -47,7 +47,7 @@ func TestRoute(t *testing.T) {
 	r := route{servers: []string{"wss://a", "wss://b"}}
 	goes := func(want string) {
 		t.Helper()
-		if got := r.take(); got != want {
+		if got := r.take(0); got != want {
 			t.Fatalf("the next attempt goes to %q, want %q", got, want)
 		}
 	}

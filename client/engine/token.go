@@ -11,19 +11,22 @@ func tokenRefused(code wire.Code, cause *pim.Error) bool {
 	return code == wire.CodeUnauthorized || code == 0 && cause != nil && cause.Kind == pim.KindUnauthorized
 }
 
-// spared reports whether the server is spared a dial now, because it refused a token a
-// moment ago. Then the dial is set for later. Otherwise an app that reconnects whenever
-// it hears of a refusal would hammer at the server.
+// spared reports whether all servers are spared a dial now, because they are busy, or because one
+// refused a token a moment ago. Then the dial is set for later. Otherwise an app that reconnects
+// whenever it hears of a refusal would hammer at the server.
 func (e *Engine) spared() bool {
-	at, ok := e.backoff.sparedUntil(e.now.Mono)
+	at, why := e.route.freeAt()
+	if until, ok := e.backoff.sparedUntil(e.now.Mono); ok && until > at {
+		at, why = until, errRefused
+	}
 	switch {
-	case !ok:
+	case at <= e.now.Mono:
 		return false
 	case e.link.phase == waiting && e.link.dialAt <= at: // the next round begins by then anyway
 		return true
 	}
 	e.link.phase, e.link.dialAt = waiting, at
-	e.emit(StateEvent{State: Waiting, Err: errRefused, RetryIn: at - e.now.Mono})
+	e.emit(StateEvent{State: Waiting, Err: why, RetryIn: at - e.now.Mono})
 	return true
 }
 

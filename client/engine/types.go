@@ -220,8 +220,10 @@ type TrimmedEvent struct {
 
 // StateEvent says that the connection's state has changed. Waiting with an Err of
 // pim.KindUnauthorized says that the server has refused the token, or that the token
-// has run out: the app is asked for another after RetryIn. Stopped says that no
-// attempt is made any more, until Reconnect.
+// has run out: the app is asked for another after RetryIn. Waiting with an Err of
+// pim.KindOverloaded says that a server has turned the client away because it has too much
+// to do: it is left alone for as long as it said, and RetryIn is until the next attempt, at
+// it or at another. Stopped says that no attempt is made any more, until Reconnect.
 type StateEvent struct {
 	State   State
 	Err     error         // why the connection was lost, or will not be tried again

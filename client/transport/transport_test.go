@@ -367,15 +367,47 @@ func TestDialErrors(t *testing.T) {
 	if _, err := must(transport.NewDialer(web.URL, nil, nil))(t).Dial(ctx); pim.KindOf(err) != pim.KindUnavailable {
 		t.Errorf("dialled a web server: %v", err)
 	}
-	full := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Retry-After", "60")
-		http.Error(w, "full", http.StatusServiceUnavailable)
-	}))
-	defer full.Close()
-	_, err := must(transport.NewDialer(full.URL, nil, nil))(t).Dial(ctx)
-	var refused *pim.Error
-	if !errors.As(err, &refused) || refused.RetryAfter != time.Minute {
-		t.Errorf("dialled a server that is full: %v", err)
+}
+
+// A server that answers 429 or 503 and says when to come back is busy. The time is bounded, and a
+// date is one of the server's clock.
+func TestBusyServer(t *testing.T) {
+	date := time.Date(2020, 2, 3, 4, 5, 6, 0, time.UTC)
+	at := func(d time.Duration) string { return date.Add(d).Format(http.TimeFormat) }
+	for _, test := range []struct {
+		status int
+		after  string
+		kind   pim.Kind
+		want   time.Duration
+	}{
+		{503, "60", pim.KindOverloaded, time.Minute},
+		{429, "7", pim.KindOverloaded, 7 * time.Second},
+		{503, "0", pim.KindOverloaded, 0},
+		{503, at(90 * time.Second), pim.KindOverloaded, 90 * time.Second},
+		{429, at(-time.Second), pim.KindOverloaded, 0},
+		{503, at(100 * 365 * 24 * time.Hour), pim.KindOverloaded, time.Hour},
+		{503, "86400", pim.KindOverloaded, time.Hour},
+		{503, "99999999999999999999999999", pim.KindOverloaded, time.Hour},
+		{429, "", pim.KindOverloaded, 0},
+		{429, "soon", pim.KindOverloaded, 0},
+		{503, "", pim.KindUnavailable, 0}, // a proxy without a server
+		{503, "-5", pim.KindUnavailable, 0},
+		{503, "+5", pim.KindUnavailable, 0},
+		{404, "60", pim.KindUnavailable, 0},
+	} {
+		full := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Date", date.Format(http.TimeFormat))
+			if test.after != "" {
+				w.Header().Set("Retry-After", test.after)
+			}
+			http.Error(w, "full", test.status)
+		}))
+		_, err := must(transport.NewDialer(full.URL, nil, nil))(t).Dial(t.Context())
+		var refused *pim.Error
+		if !errors.As(err, &refused) || refused.Kind != test.kind || refused.RetryAfter != test.want {
+			t.Errorf("%d, Retry-After %q: %#v, want %v and %v", test.status, test.after, refused, test.kind, test.want)
+		}
+		full.Close()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/coder/websocket"
@@ -42,8 +43,9 @@ func (d *Dialer) dialWebSocket(ctx context.Context) (Conn, error) {
 				return nil, errRequired()
 			}
 			refused := pim.Errorf(pim.KindUnavailable, "%s answers %s instead of a WebSocket: %w", d.address, resp.Status, err)
-			if s, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16); err == nil {
-				refused.RetryAfter = time.Duration(s) * time.Second
+			if after, said := retryAfter(resp, time.Now()); said || resp.StatusCode == http.StatusTooManyRequests {
+				refused.Kind, refused.RetryAfter = pim.KindOverloaded, after
+				refused.Text = d.address + " is busy and takes no more connections now: " + resp.Status
 			}
 			return nil, refused
 		}
@@ -52,6 +54,33 @@ func (d *Dialer) dialWebSocket(ctx context.Context) (Conn, error) {
 	s.take(conn)
 	return s, nil
 }
+
+// retryAfter returns how long a server that answers 429 or 503 wants to be left alone by its
+// Retry-After, at most maxRetryAfter; said is false if it does not say that. A date counts from the
+// time of the answer as the server has it, or else from now.
+func retryAfter(resp *http.Response, now time.Time) (after time.Duration, said bool) {
+	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable {
+		return 0, false
+	}
+	value := resp.Header.Get("Retry-After")
+	if at, err := http.ParseTime(value); err == nil {
+		if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+			now = date
+		}
+		return min(max(at.Sub(now), 0), maxRetryAfter), true
+	}
+	if value == "" || strings.Trim(value, "0123456789") != "" {
+		return 0, false
+	}
+	seconds, err := strconv.ParseInt(value, 10, 32)
+	if err != nil {
+		return maxRetryAfter, true // more seconds than that
+	}
+	return min(time.Duration(seconds)*time.Second, maxRetryAfter), true
+}
+
+// maxRetryAfter is the longest time that a server is taken to mean by Retry-After.
+const maxRetryAfter = time.Hour
 
 // Accept upgrades a request that has not been answered, and returns the server's
 // end of the WebSocket, which the caller owns. If it fails, it has answered the request.

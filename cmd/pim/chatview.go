@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client"
@@ -81,6 +82,9 @@ func stateLine(e client.StateEvent) string {
 	why := chat.Lost(e.Err)
 	if why != "" {
 		why = " (" + why + ")"
+	}
+	if pim.KindOf(e.Err) == pim.KindOverloaded {
+		return fmt.Sprintf("* the server is busy%s; trying again in %d s", why, (e.RetryIn+time.Second-1)/time.Second)
 	}
 	return fmt.Sprintf("* not connected%s; trying again", why)
 }

@@ -247,10 +247,10 @@ func withServerHint(err error, server string) error {
 }
 
 // noWebSocket reports whether an HTTP server answered that offers no WebSocket, or none
-// without TLS. A server that is full sets RetryAfter: it does not count.
+// without TLS. A server that is busy does not count.
 func noWebSocket(err error) bool {
 	var e *pim.Error
-	return errors.As(err, &e) && e.RetryAfter == 0 && strings.Contains(e.Text, "instead of a WebSocket")
+	return errors.As(err, &e) && e.Kind != pim.KindOverloaded && strings.Contains(e.Text, "instead of a WebSocket")
 }
 
 // notHTTP reports whether the answer to an HTTP request was not HTTP. net/http has no

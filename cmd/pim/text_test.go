@@ -11,9 +11,11 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
+	"github.com/pim-im/pim/client"
 	"github.com/pim-im/pim/cmd/pim/chat"
 	"github.com/pim-im/pim/content"
 	"github.com/pim-im/pim/server"
@@ -192,5 +194,19 @@ func TestVersion(t *testing.T) {
 	var v map[string]any
 	if err := json.Unmarshal([]byte(stdout), &v); err != nil || status != exitOK || v["protocol"] != 1.0 || v["version"] == "" {
 		t.Errorf("status %d, %q", status, stdout)
+	}
+}
+
+// A server that is busy is named as the reason, and when it is asked again.
+func TestStateLine(t *testing.T) {
+	busy := &pim.Error{Op: "connect", Kind: pim.KindOverloaded, Text: "this node takes no more connections at this moment"}
+	for want, e := range map[string]client.StateEvent{
+		"* connected again": {State: client.Connected},
+		"* the server is busy (connect: this node takes no more connections at this moment); trying again in 13 s": {State: client.Waiting, Err: busy, RetryIn: 12_001 * time.Millisecond},
+		"* not connected (cut); trying again": {State: client.Waiting, Err: errors.New("cut"), RetryIn: time.Second},
+	} {
+		if got := stateLine(e); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }

@@ -108,8 +108,12 @@ func (b *blind) input() engine.Input {
 	case 0:
 		return engine.NoToken{Attempt: b.attempt(), Err: b.err()}
 	case 1:
-		codes := []wire.Code{0, 0, wire.CodeShutdown, wire.CodeReplaced, wire.CodeUnauthorized, wire.CodeTooLarge, wire.CodeUnsupported}
-		return engine.Lost{Attempt: b.attempt(), Err: errors.New("lost"), Code: codes[b.r.IntN(len(codes))]}
+		codes := []wire.Code{0, 0, wire.CodeShutdown, wire.CodeReplaced, wire.CodeUnauthorized, wire.CodeTooLarge, wire.CodeUnsupported, wire.CodeOverloaded}
+		lost := engine.Lost{Attempt: b.attempt(), Err: errors.New("lost"), Code: codes[b.r.IntN(len(codes))]}
+		if b.r.IntN(3) == 0 {
+			lost.Err, lost.Code = &pim.Error{Kind: pim.KindOverloaded, Text: "full", RetryAfter: time.Duration(2*b.r.IntN(9)-1) * time.Second}, 0
+		}
+		return lost
 	case 2:
 		return engine.Arriving{Attempt: b.attempt(), At: b.now - time.Duration(b.r.IntN(2000))*time.Millisecond}
 	case 3:
@@ -213,8 +217,8 @@ func (b *blind) frame() wire.Message {
 	case 17:
 		return &wirepb.PIMPong{Nonce: 1, Behind: b.r.IntN(4) == 0}
 	case 18:
-		g := &wirepb.PIMGoAway{Code: uint32([]wire.Code{wire.CodeShutdown, wire.CodeReplaced, wire.CodeUnauthorized, 5000}[b.r.IntN(4)]), Reconnect: b.r.IntN(4) > 0}
-		g.WindowMs, g.Alternatives = uint32(b.r.IntN(3)*1000), []string{"wss://other", "ws://open"}[:b.r.IntN(3)]
+		g := &wirepb.PIMGoAway{Code: uint32([]wire.Code{wire.CodeShutdown, wire.CodeReplaced, wire.CodeUnauthorized, wire.CodeOverloaded, 5000}[b.r.IntN(5)]), Reconnect: b.r.IntN(4) > 0}
+		g.WindowMs, g.Alternatives = uint32(b.r.IntN(3)*1000), []string{"wss://other", "tls://one:7401", "ws://open"}[:b.r.IntN(4)]
 		return g
 	case 19, 20:
 		e := &wirepb.PIMError{Kind: wirepb.ErrorKind(b.r.IntN(18)), Text: "no", Retryable: b.bool(), RetryAfterMs: uint32(b.r.IntN(3) * 700)}

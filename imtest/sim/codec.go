@@ -52,6 +52,9 @@ func encode(v reflect.Value) any {
 	case typeOfBytes:
 		return encodeBytes(v.Bytes())
 	case typeOfError:
+		if err, ok := v.Interface().(*pim.Error); ok && err.RetryAfter != 0 {
+			return encodeStruct(reflect.ValueOf(*err)) // the time is heeded
+		}
 		return v.Interface().(error).Error()
 	case typeOfMessage:
 		return encodeMessage(v.Interface().(wire.Message))
@@ -145,8 +148,13 @@ func decode(x any, v reflect.Value) error {
 	case typeOfBytes:
 		return decodeBytes(x.(string), v)
 	case typeOfError:
-		v.Set(reflect.ValueOf(errors.New(x.(string))))
-		return nil
+		if text, ok := x.(string); ok {
+			v.Set(reflect.ValueOf(errors.New(text)))
+			return nil
+		}
+		err := new(pim.Error)
+		v.Set(reflect.ValueOf(err))
+		return decode(x, reflect.ValueOf(err).Elem())
 	case typeOfMessage:
 		return decodeMessage(x, v)
 	}

@@ -44,7 +44,8 @@ type Device struct {
 	breaks        Breakage
 	fills         uint64 // the ID of the last Fill
 	recorder      *recorder
-	bot           *bot // nil: a person uses it
+	bot           *bot            // nil: a person uses it
+	told          map[string]told // what gateways have told this process of when to come back
 
 	locals map[pim.ClientMessageID]int64 // local times by message; forgotten when the user sends the message again
 	timeOf map[int64]pim.ClientMessageID // messages by local time, of the times taken since they last went back
@@ -105,6 +106,7 @@ func (d *Device) Start() {
 	for entity, s := range d.disk.settings {
 		d.settings[entity] = engine.SettingEvent{Entity: entity, Setting: s}
 	}
+	d.told = make(map[string]told)
 	d.recorder.begin(d)
 	config := d.config
 	config.Random = d.recorder.random(config.Random)
@@ -199,6 +201,7 @@ func (d *Device) Step(in engine.Input) error {
 		d.inputs = append(d.inputs, in)
 		return nil
 	}
+	d.noteTime(in)
 	if f, ok := in.(engine.Frame); ok && d.breaks.Answer != nil {
 		f.Message = d.breaks.Answer(d, f.Message)
 		in = f
@@ -378,6 +381,7 @@ func (d *Device) hear(ev engine.Event) {
 		d.hearSend(ev)
 	case engine.StateEvent:
 		d.w.tell(d, "%s %v", ev.State, errText(ev.Err))
+		d.checkWait(ev)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// Each engine is broken on purpose in one way. Within at most 3000 schedules it is
+// Each engine is broken on purpose in one way. Within at most 6000 schedules it is
 // found out by what it breaks, in a schedule that a sound engine passes.
 func TestBrokenEnginesAreFoundOut(t *testing.T) {
 	all := []struct {
@@ -47,10 +47,12 @@ func TestBrokenEnginesAreFoundOut(t *testing.T) {
 		{"a front that is acknowledged and not heeded", unheededFronts, "was not told that the log begins there"},
 		{"a list that counts from the front", countsFromFront, "unread "},
 		{"a clock too coarse for local times that grow", coarseTimes, "with the local time"},
+		{"times to come back that are not heeded", deafToTimes, "before the time that it was told"},
+		{"an address that is not known for one of the same server", otherName, "before the time that it was told"},
 	}
 	for _, broken := range all[:seeds.Many(len(all))] {
 		t.Run(broken.name, func(t *testing.T) {
-			const first, most = 1_000_000, 3000
+			const first, most = 1_000_000, 6000
 			for seed := uint64(first); seed < first+most; seed++ {
 				found, _ := play(seed, broken.spoil)
 				if !slices.ContainsFunc(found, func(s string) bool { return strings.Contains(s, broken.found) }) {
@@ -333,4 +335,20 @@ func most(times []time.Duration, d time.Duration) (n int) {
 		n = max(n, to-from+1)
 	}
 	return n
+}
+
+// deafToTimes makes a device that is not told when to come back.
+func deafToTimes(d *Device) {
+	d.breaks.Answer = func(_ *Device, m wire.Message) wire.Message {
+		if e, ok := m.(*wirepb.PIMError); ok && len(e.ClientMessageId) == 0 && e.RequestId == 0 {
+			e.RetryAfterMs = 0
+		}
+		return m
+	}
+}
+
+// otherName makes a device that has two names for one gateway.
+func otherName(d *Device) {
+	d.config.Servers = []string{"wss://one", "wss://eins"}
+	d.w.names = map[string]string{"eins": "one"}
 }

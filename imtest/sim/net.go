@@ -7,6 +7,7 @@ import (
 	"github.com/pim-im/pim/client/clienttest"
 	"github.com/pim-im/pim/client/engine"
 	"github.com/pim-im/pim/wire"
+	"github.com/pim-im/pim/wire/wirepb"
 )
 
 // Net is what lies between a device and the server. The zero Net is perfect.
@@ -40,6 +41,7 @@ var (
 type conn struct {
 	d        *Device
 	attempt  uint64
+	server   string              // its URL
 	session  *clienttest.Session // nil: not made yet, or a portal answers in place of the server
 	gone     bool                // one side has ended it; what is under way is lost
 	vanishes bool                // it is half open: frames vanish, nobody is told
@@ -62,7 +64,8 @@ func (d *Device) dial(to engine.Dial) {
 		d.noToken(to.Attempt)
 		return
 	}
-	c := &conn{d: d, attempt: to.Attempt}
+	d.comesTo(to.Server)
+	c := &conn{d: d, attempt: to.Attempt, server: to.Server}
 	d.conns = append(d.conns, c)
 	w.tell(d, "dials")
 	c.handshake()
@@ -84,6 +87,7 @@ func (c *conn) handshake() {
 			d.waiting = append(d.waiting, c)
 		case d.net.Refuse || d.w.down:
 			c.lost(errRefused)
+		case !d.net.Portal && c.refusedUpgrade():
 		default:
 			if !d.net.Portal {
 				c.session = d.w.Server.Connect(nil)
@@ -147,6 +151,9 @@ func (c *conn) toServer(m wire.Message) {
 			c.d.w.Failf("an engine's frame cannot be read: %v", err)
 			return
 		}
+		if _, ok := m.(*wirepb.Hello); ok && c.refusedLogin() {
+			return
+		}
 		for _, answer := range c.session.Handle(m) {
 			c.toDevice(answer)
 		}
@@ -180,9 +187,14 @@ func (c *conn) close() {
 
 // lost ends the connection and tells the device.
 func (c *conn) lost(err error) {
+	c.lostWith(err, 0)
+}
+
+// lostWith is lost for a connection that the server has closed with a code.
+func (c *conn) lostWith(err error, code wire.Code) {
 	c.close()
 	if c.d.engine != nil {
-		c.d.Step(engine.Lost{Attempt: c.attempt, Err: err})
+		c.d.Step(engine.Lost{Attempt: c.attempt, Err: err, Code: code})
 	}
 }
 

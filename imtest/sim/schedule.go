@@ -23,6 +23,7 @@ func Random(seed uint64, set func(*Device)) *World {
 			if r.IntN(4) == 0 {
 				d.makeBot()
 			}
+			d.config.Servers = [][]string{{"wss://one"}, {"wss://one", "wss://two"}, {"wss://one:7400", "tls://one:7401", "wss://two:7400"}}[r.IntN(3)]
 			if set != nil {
 				set(d)
 			}
@@ -93,6 +94,7 @@ var actions = []struct {
 	{2, func(w *World, d *Device) { d.Step(engine.Pause{On: w.rng.IntN(3) == 0}) }},
 	{1, func(w *World, _ *Device) { w.StopServer(time.Duration(w.rng.IntN(20)) * time.Second) }},
 	{1, func(w *World, _ *Device) { w.RefuseTokens(time.Duration(w.rng.IntN(60)) * time.Second) }},
+	{2, (*World).someOverload},
 	{1, (*World).someReplacement},
 	{1, (*World).someGoingBack},
 	{1, (*World).someSignOut},

@@ -17,7 +17,7 @@ import (
 func (w *World) Heal(limit time.Duration) {
 	w.tell(nil, "everything heals")
 	w.Server.DropPush, w.Server.Reject, w.Server.Admit = nil, nil, nil
-	w.down, w.healed = false, true
+	w.down, w.healed, w.busy = false, true, nil
 	for _, d := range w.devices {
 		d.fuse = 0
 		if d.asleep {

@@ -28,10 +28,12 @@ type World struct {
 	order    uint64
 	queue    events
 	happened int
-	skew     pim.Millis // of the server's clock
-	backs    int        // how often it was set back
-	down     bool       // the server is down
-	healed   bool       // no more faults
+	skew     pim.Millis          // of the server's clock
+	backs    int                 // how often it was set back
+	down     bool                // the server is down
+	busy     map[string]overload // gateways that turn clients away, by their names
+	names    map[string]string   // other names of gateways
+	healed   bool                // no more faults
 	devices  []*Device
 	ids      uint64
 

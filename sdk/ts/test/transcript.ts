@@ -134,6 +134,11 @@ function readError(x: Json | undefined): PimError | undefined {
   });
 }
 
+/** Returns why a connection was lost: a text, or a PimError that names a time. */
+function readLoss(x: Json | undefined): Error {
+  return typeof x === "object" && x !== null ? (readError(x) ?? new Error()) : new Error(String(x ?? ""));
+}
+
 function readEntry(x: Fields): Entry {
   const mentions = listOf(x["mentions"], (m) => fill({ user: "", count: 0 }, m));
   return { ...fill(makeEntry({}), x), members: textsOf(x["members"]), mentions };
@@ -226,7 +231,7 @@ function readInput(name: string, x: Fields): Input {
     case "no_token":
       return { type: "noToken", attempt, err: readError(x["err"]) ?? new PimError("unknown", "") };
     case "lost":
-      return { type: "lost", attempt, err: new Error(String(x["err"] ?? "")), code: Number(x["code"] ?? 0) };
+      return { type: "lost", attempt, err: readLoss(x["err"]), code: Number(x["code"] ?? 0) };
     case "frame":
       return { type: "frame", attempt, message: readFrame(x["message"]) };
     case "arriving":
@@ -323,9 +328,9 @@ function writeConversation({ mentioned, ...row }: types.Conversation): Json {
 }
 
 function writeEvent({ type, ...event }: types.Event): Fields {
-  // Of the connection's errors transcripts have the text alone: they need not be PimErrors.
-  const body =
-    "state" in event && event.err instanceof Error && type === "state" ? { ...event, err: event.err.message } : event;
+  // Of the connection's errors transcripts have the text alone, as they need not be PimErrors, unless they name a time.
+  const text = "err" in event && type === "state" && !(event.err instanceof PimError && event.err.retryAfter !== 0);
+  const body = text && event.err instanceof Error ? { ...event, err: event.err.message } : event;
   return { [`${snake(type)}_event`]: write(body) };
 }
 

@@ -62,17 +62,19 @@ export function Banner({ chat, unkept }: { chat: Chat; unkept: string | undefine
   } else if (!connected && late) {
     const seconds = Math.max(1, Math.ceil((retryAt - now) / 1000));
     lines.push(
-      state === "waiting" && retryAt > now + 3000
-        ? {
-            key: "waiting",
-            text: t.waitingToConnect(seconds),
-            action: (
-              <button type="button" onClick={again}>
-                {t.tryNow}
-              </button>
-            ),
-          }
-        : { key: "connecting", text: t.connecting },
+      state === "waiting" && isKind(err, "overloaded")
+        ? { key: "waiting", text: t.busy(seconds) } // no button: a busy server is left alone until then
+        : state === "waiting" && retryAt > now + 3000
+          ? {
+              key: "waiting",
+              text: t.waitingToConnect(seconds),
+              action: (
+                <button type="button" onClick={again}>
+                  {t.tryNow}
+                </button>
+              ),
+            }
+          : { key: "connecting", text: t.connecting },
     );
   }
   return (

@@ -133,6 +133,7 @@ export const en = {
   connecting: "Connecting…",
   offline: "You are offline. What you write is sent when you are back.",
   waitingToConnect: (seconds: number) => `No connection. Next attempt in ${seconds} s; what you write is kept.`,
+  busy: (seconds: number) => `The server is busy. Next attempt in ${seconds} s; what you write is kept.`,
   tryNow: "Try now",
   signInEnded: "Your sign-in has run out. Open this page from your app again; what you write is kept.",
   replaced: "pim is open in another place as this device.",

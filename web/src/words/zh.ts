@@ -123,6 +123,7 @@ export const zh: Words = {
   connecting: "正在连接…",
   offline: "你已离线。你写的内容会在恢复连接后发送。",
   waitingToConnect: (seconds) => `没有连接，${seconds} 秒后重试；你写的内容会保留。`,
+  busy: (seconds) => `服务器繁忙，${seconds} 秒后重试；你写的内容会保留。`,
   tryNow: "立即重试",
   signInEnded: "登录已过期。请从你的应用重新打开本页面；你写的内容会保留。",
   replaced: "pim 已在别处以此设备打开。",

@@ -322,8 +322,8 @@ export class Client {
    * Makes a new connection at once, with a new token. An app calls it to use a new token without waiting for the next attempt, or
    * before the old token runs out. It is also how a client that has stopped goes on, once the reason is gone or the person wants to:
    * after "replaced" it replaces the other session. After setOnline(false) it does nothing: setOnline(true) connects. Within
-   * 2·backoffMin (1 s by default) after a token was refused, the attempt is made when that time is over. Errors: errClosed, and the
-   * failure of the store.
+   * 2·backoffMin (1 s by default) after a token was refused, the attempt is made when that time is over; if all servers have said
+   * that they are overloaded, when the first of them may be asked. Errors: errClosed, and the failure of the store.
    */
   async reconnect(): Promise<void> {
     await this.#core.do({ type: "reconnect" });

@@ -108,22 +108,24 @@ export class Backoff {
   }
 
   /**
-   * Returns how long a gateway that turned an attempt away wants to be left alone, plus a random time
-   * of up to a quarter of that: those that it turned away should not all come back in the same
-   * moment. 0: err names no time.
+   * Returns how long whoever refused a token, or gave none, wants to be left alone, plus a random time of
+   * up to a quarter of that: those who are told so should not all come back in the same moment. 0: err
+   * names no time.
    */
-  askedFor(err: Error | undefined): Duration {
-    if (!(err instanceof PimError) || err.retryAfter <= 0) {
-      return 0;
-    }
-    const wait = Math.min(retryAfterOf(err), maxWindow);
-    return wait + Math.trunc((this.#random() * wait) / 4);
+  askedFor(err: PimError): Duration {
+    const wait = timeOf(err);
+    return wait && wait + Math.trunc((this.#random() * wait) / 4);
   }
 
   /** Returns min·2ⁿ, at most limit. */
   #grown(n: number, limit: Duration): Duration {
     return n < 30 ? Math.min(this.#min * 2 ** n, limit) : limit;
   }
+}
+
+/** Returns the time that err names, at most maxWindow; 0: none. */
+export function timeOf(err: Error): Duration {
+  return err instanceof PimError && err.retryAfter > 0 ? Math.min(retryAfterOf(err), maxWindow) : 0;
 }
 
 /** Returns err.retryAfter, which is in milliseconds, as a Duration. */

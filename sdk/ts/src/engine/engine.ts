@@ -32,7 +32,7 @@ import { type LimitsBody, type PIMErrorBody } from "./frames.js";
 import { lazyGap, openConversation, pageSize, takeFill } from "./gaps.js";
 import { goOn } from "./goback.js";
 import { Heart, maxHeartbeat } from "./heartbeat.js";
-import { answerToHello, greet } from "./hello.js";
+import { answerToHello, greet, saysWhy } from "./hello.js";
 import { type Input, type Output, type Time } from "./io.js";
 import {
   dial,
@@ -499,7 +499,7 @@ function failed(e: Engine, m: PIMErrorBody): void {
       rejected(e.outbox, id, refusalOf(m), m.retryable);
     }
   } else if (m.requestId === 0) {
-    e.link.cause = errorOf(m);
+    saysWhy(e, m);
   } else if (m.requestId === e.looks.request) {
     e.fx.emit({ type: "look", err: refusalOf(m) });
   } else if (m.requestId === e.sync.request) {

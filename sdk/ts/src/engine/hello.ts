@@ -1,10 +1,11 @@
 import { PimError, type UserID } from "../pim/index.js";
 import { errorOf, type Frame, version } from "../wire/index.js";
 import { maxWindow } from "./backoff.js";
+import { turnedAway } from "./busy.js";
 import { resumeConversations } from "./conversation.js";
 import { millis, millisecond } from "./duration.js";
 import { type Engine, limitsOf, longestBeat, sample, sampled } from "./engine.js";
-import { type Welcome } from "./frames.js";
+import { type PIMErrorBody, type Welcome } from "./frames.js";
 import { resumeDoubts } from "./goback.js";
 import { goAway, stop } from "./link.js";
 import { tellLook } from "./screen.js";
@@ -56,9 +57,18 @@ export function answerToHello(e: Engine, frame: Frame | undefined): void {
       break;
     case "PIMError":
       e.link.answered = true;
-      e.link.cause = errorOf(frame.body);
+      saysWhy(e, frame.body);
       break;
   }
+}
+
+/**
+ * Takes a PIMError that answers no request: why the server is about to end the connection. If it says
+ * when to come back, that counts from now on, however the connection ends.
+ */
+export function saysWhy(e: Engine, m: PIMErrorBody): void {
+  e.link.cause = errorOf(m);
+  turnedAway(e, e.link.server, e.link.cause, 0);
 }
 
 function welcome(e: Engine, w: Welcome): void {

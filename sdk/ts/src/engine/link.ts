@@ -2,7 +2,8 @@ import { isRetryable, type Kind, PimError } from "../pim/index.js";
 import { byteLength } from "../pim/text.js";
 import { Code, codeName, reconnects } from "../wire/index.js";
 import { tickOpen } from "./alive.js";
-import { maxWindow } from "./backoff.js";
+import { maxWindow, timeOf } from "./backoff.js";
+import { turnedAway } from "./busy.js";
 import { type Duration, millisecond, never, randomUpTo, second } from "./duration.js";
 import { type Engine } from "./engine.js";
 import { type PIMGoAway } from "./frames.js";
@@ -70,11 +71,15 @@ export function lost(e: Engine, attempt: number, why: Error, code: number): void
   const { link } = e;
   const now = e.fx.now.mono;
   if (link.phase === "racing") {
-    const verdict = e.race.failed(attempt, e.route.next());
+    const server = e.race.serverOf(attempt);
+    if (server !== undefined && turnedAway(e, server, why, 0)) {
+      e.race.withdraw(attempt, server).forEach((n) => e.fx.hangUpAttempt(n));
+    }
+    const verdict = e.race.failed(attempt, e.route.next(now));
     if (verdict === "another") {
       dialAnother(e);
     } else if (verdict === "over") {
-      retreat(e, why, Math.max(e.backoff.lost(now), e.backoff.askedFor(why)));
+      retreat(e, why, e.backoff.lost(now));
     }
     return;
   }
@@ -91,21 +96,25 @@ export function lost(e: Engine, attempt: number, why: Error, code: number): void
     stop(e, asError(err, code));
   } else {
     e.heart.failed(e.clock.at(e.fx.now));
-    retreat(e, err, e.backoff.lost(now));
+    retreat(e, code === Code.overloaded ? asError(err, code) : err, e.backoff.lost(now));
   }
 }
 
-/** Starts a round of attempts to connect. */
+/** Starts a round of attempts to connect. A server that may be dialled must be there. */
 export function dial(e: Engine): void {
   e.link.phase = "racing";
   e.link.cause = undefined;
   e.fx.emit({ type: "state", state: "connecting" });
-  e.fx.out.dials.push(e.race.begin(e.fx.now.mono, e.route.take()));
+  const now = e.fx.now.mono;
+  e.fx.out.dials.push(e.race.begin(now, e.route.take(now)));
 }
 
-/** Starts one more attempt of the round. */
+/**
+ * Starts one more attempt of the round. The servers of those under way may be dialled, so there is one.
+ */
 function dialAnother(e: Engine): void {
-  e.fx.out.dials.push(e.race.attempt(e.fx.now.mono, e.route.take()));
+  const now = e.fx.now.mono;
+  e.fx.out.dials.push(e.race.attempt(now, e.route.take(now)));
 }
 
 /** Returns err if it is a PimError, and else an error of the kind that code stands for, caused by err. */
@@ -121,6 +130,8 @@ function closedWith(code: number, text: string, cause?: Error): PimError {
 
 function kindOfCode(code: number): Kind {
   switch (code) {
+    case Code.overloaded:
+      return "overloaded";
     case Code.replaced:
       return "replaced";
     case Code.unauthorized:
@@ -134,12 +145,15 @@ function kindOfCode(code: number): Kind {
   }
 }
 
-/** Leaves the connection, or the attempts at one; the next round begins after wait. */
+/**
+ * Leaves the connection, or the attempts at one; the next round begins after wait, and not before a
+ * server may be dialled.
+ */
 export function retreat(e: Engine, err: Error, wait: Duration): void {
   leave(e, err);
   e.link.phase = "waiting";
-  e.link.dialAt = e.fx.now.mono + wait;
-  e.fx.emit({ type: "state", state: "waiting", err, retryIn: wait });
+  e.link.dialAt = Math.max(e.fx.now.mono + wait, e.route.freeAt().until);
+  e.fx.emit({ type: "state", state: "waiting", err, retryIn: e.link.dialAt - e.fx.now.mono });
 }
 
 /**
@@ -232,8 +246,8 @@ export function reconnect(e: Engine): void {
 }
 
 /**
- * Dials at once, since earlier failures say nothing any more. Only a token that was refused a moment
- * ago still delays it, see spared.
+ * Dials at once, since earlier failures say nothing any more. Only servers that are busy, and a token
+ * that was refused a moment ago, still delay it, see spared.
  */
 function dialAnew(e: Engine): void {
   e.link.stopErr = undefined;
@@ -285,12 +299,14 @@ export function goAway(e: Engine, m: PIMGoAway): void {
   }
   e.route.divert(m.alternatives);
   let wait = refused ? Math.max(e.backoff.refused(now), e.backoff.askedFor(err)) : e.backoff.lost(now);
-  let within: Duration = 0;
-  if (m.windowMs > 0) {
-    within = randomUpTo(Math.min(m.windowMs * millisecond, maxWindow), e.cfg.random);
-    wait = refused ? wait : 0; // the server's window takes the place of the backoff
+  const window = Math.min(m.windowMs * millisecond, maxWindow);
+  if (window > 0 && !refused && (code === Code.overloaded || timeOf(err) > 0)) {
+    turnedAway(e, e.link.server, err, window); // others may be asked in the usual way
+    wait = e.route.freeAt().until > now ? 0 : wait; // the server's window takes the place of the backoff
+  } else if (window > 0) {
+    wait = Math.max(refused ? wait : 0, randomUpTo(window, e.cfg.random)); // for the next server, too
   }
-  hangUp(e, err, Math.max(wait, within));
+  hangUp(e, err, wait);
 }
 
 /**
@@ -303,7 +319,7 @@ function reasonOf(m: PIMGoAway, code: number, cause: PimError | undefined): PimE
   }
   if (m.reconnect && code !== Code.unauthorized) {
     const text = `the server closed the connection: ${codeName(code)}`;
-    return new PimError("unavailable", text, { op: "connect" });
+    return new PimError(code === Code.overloaded ? "overloaded" : "unavailable", text, { op: "connect" });
   }
   return closedWith(code, `: ${m.text}`);
 }

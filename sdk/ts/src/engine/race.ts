@@ -1,4 +1,5 @@
 import { type PimError } from "../pim/index.js";
+import { sameServer } from "./busy.js";
 import { type Duration, millisecond, second } from "./duration.js";
 import { type Dial } from "./io.js";
 
@@ -68,16 +69,31 @@ export class Race {
     return others;
   }
 
+  /** Returns where the attempt n leads; undefined if n is not under way. */
+  serverOf(n: number): string | undefined {
+    return this.#running.find((d) => d.attempt === n)?.server;
+  }
+
   /**
-   * Takes the failure of the attempt n; next is the server whose turn it is. A server that was not
-   * tried in this round is tried at once. Otherwise the round goes on while other attempts are under
-   * way, and is over when none is.
+   * Ends the attempts other than n that lead to the same server, and returns them, to be hung up. The
+   * round goes on.
+   */
+  withdraw(n: number, server: string): number[] {
+    const others = this.#running.filter((d) => d.attempt !== n && sameServer(d.server, server));
+    this.#running = this.#running.filter((d) => !others.includes(d));
+    return others.map((d) => d.attempt);
+  }
+
+  /**
+   * Takes the failure of the attempt n; next is the server whose turn it is, "" if none may be dialled. A
+   * server that was not tried in this round is tried at once. Otherwise the round goes on while other
+   * attempts are under way, and is over when none is.
    */
   failed(n: number, next: string): Verdict {
     if (this.#drop(n) === undefined) {
       return "goesOn"; // hung up before
     }
-    if (this.#tried.length < raceAttempts && !this.#tried.includes(next)) {
+    if (next !== "" && this.#tried.length < raceAttempts && !this.#tried.includes(next)) {
       return "another";
     }
     return this.#running.length === 0 ? "over" : "goesOn";

@@ -1,13 +1,19 @@
 import { byteLength } from "../pim/text.js";
+import { maxBusy, sameServer, type TurnedAway } from "./busy.js";
+import { type Duration, never } from "./duration.js";
 
 const maxAlternatives = 8; // servers that are kept of those that a PIMGoAway names
 const maxServerURL = 256; // bytes of the URL of one
+
+/** What holds for a server that has not turned the device away. */
+const free: TurnedAway = { server: "", until: 0, why: new Error("free") };
 
 /** Which server is tried next. */
 export class Route {
   #alternatives: string[] = []; // named by the last PIMGoAway; forgotten after the next Welcome
   #good = ""; // the server of the last Welcome
   #turn = 0; // attempts since it was last reset; modulo the candidates, whose turn it is
+  #busy: TurnedAway[] = []; // servers that are left alone
 
   readonly #servers: readonly string[];
 
@@ -23,17 +29,44 @@ export class Route {
     return [...all];
   }
 
-  /** Returns the server of the next attempt; "" if there is none at all. */
-  next(): string {
+  /** Returns the server of the next attempt, "" if all are busy. Those that are have no turn. */
+  next(now: Duration): string {
     const all = this.#order();
-    return all[this.#turn % all.length] ?? "";
+    for (const _ of all) {
+      const s = all[this.#turn % all.length] ?? "";
+      if (this.#busyWith(s).until <= now) {
+        return s;
+      }
+      this.#turn++;
+    }
+    return "";
   }
 
-  /** Returns the server of an attempt that is made now. */
-  take(): string {
-    const s = this.next();
+  /** Returns the server of an attempt that is made now, "" if all are busy. */
+  take(now: Duration): string {
+    const s = this.next(now);
     this.#turn++;
     return s;
+  }
+
+  /**
+   * Keeps in mind that a server is not to be dialled for a while. It takes the place of what was said at
+   * this URL before. Of too many refusals the oldest is forgotten.
+   */
+  leave(now: Duration, t: TurnedAway): void {
+    const kept = this.#busy.filter((b) => b.until > now && b.server !== t.server);
+    this.#busy = [...kept, t].slice(-this.#servers.length - maxBusy);
+  }
+
+  /** Returns what keeps a server from being dialled, or free. */
+  #busyWith(server: string): TurnedAway {
+    return this.#busy.reduce((last, b) => (b.until > last.until && sameServer(b.server, server) ? b : last), free);
+  }
+
+  /** Returns when the first server may be dialled that may be, and why none before; 0: one may be at any time. */
+  freeAt(): TurnedAway {
+    const all = this.#order().map((s) => this.#busyWith(s));
+    return all.reduce((first, b) => (b.until < first.until ? b : first), { ...free, until: never });
   }
 
   /** Gives the first candidate its turn. */

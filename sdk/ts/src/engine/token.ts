@@ -14,14 +14,16 @@ export function tokenRefused(code: number, cause: PimError | undefined): boolean
 }
 
 /**
- * Reports whether the server is spared a dial now, because it refused a token a moment ago. Then the
- * dial is set for later. Otherwise an app that reconnects whenever it hears of a refusal would hammer
- * at the server.
+ * Reports whether all servers are spared a dial now, because they are busy, or because one refused a
+ * token a moment ago. Then the dial is set for later. Otherwise an app that reconnects whenever it hears
+ * of a refusal would hammer at the server.
  */
 export function spared(e: Engine): boolean {
   const now = e.fx.now.mono;
-  const at = e.backoff.sparedUntil(now);
-  if (at === undefined) {
+  const free = e.route.freeAt();
+  const until = e.backoff.sparedUntil(now) ?? 0;
+  const at = Math.max(until, free.until);
+  if (at <= now) {
     return false;
   }
   if (e.link.phase === "waiting" && e.link.dialAt <= at) {
@@ -30,7 +32,7 @@ export function spared(e: Engine): boolean {
   }
   e.link.phase = "waiting";
   e.link.dialAt = at;
-  e.fx.emit({ type: "state", state: "waiting", err: errRefused, retryIn: at - now });
+  e.fx.emit({ type: "state", state: "waiting", err: until > free.until ? errRefused : free.why, retryIn: at - now });
   return true;
 }
 

@@ -238,8 +238,10 @@ export interface TrimmedEvent {
 
 /**
  * The connection's state has changed. "waiting" with an err of "unauthorized" says that the server has
- * refused the token, or that the token has run out: the app is asked for another after retryIn.
- * "stopped" says that no attempt is made any more, until Reconnect.
+ * refused the token, or that the token has run out: the app is asked for another after retryIn. With an
+ * err of "overloaded" a server has turned the client away because it has too much to do: it is left alone
+ * for as long as it said, and retryIn is until the next attempt, at it or at another. "stopped" says that
+ * no attempt is made any more, until Reconnect.
  */
 export interface StateEvent {
   type: "state";
