@@ -56,26 +56,30 @@ export async function killLeaders(b, server, times) {
   const bob = server.sender("bob", "--to", "alice");
   const writing = setInterval(() => bob.say(`bob ${bob.said.length + 1}`), 50);
 
-  let tabs = [await open(), await open(), await open()];
+  let tabs = [];
   const led = [];
   const sent = [];
-  for (let i = 0; i < times; i++) {
-    const leader = await until(() => tabs[0].page.evaluate(() => window.leading()), "a tab leads");
-    const dies = tabs.find(({ id }) => id === leader);
-    tabs = tabs.filter((tab) => tab !== dies);
-    const [one, other] = tabs;
-    const next = one.page.evaluate((before) => window.led(before), leader);
-    const began = Date.now();
-    const dead = deaths[i % deaths.length](dies.page);
-    const text = `after death ${i + 1}`;
-    const stored = other.page.evaluate((text) => window.send(text), text);
-    led.push((await next) - began);
-    sent.push((await stored) - began);
-    accepted.push(text);
-    await dead;
-    tabs.push(await open());
+  try {
+    tabs = [await open(), await open(), await open()];
+    for (let i = 0; i < times; i++) {
+      const leader = await until(() => tabs[0].page.evaluate(() => window.leading()), "a tab leads");
+      const dies = tabs.find(({ id }) => id === leader);
+      tabs = tabs.filter((tab) => tab !== dies);
+      const [one, other] = tabs;
+      const next = one.page.evaluate((before) => window.led(before), leader);
+      const began = Date.now();
+      const dead = deaths[i % deaths.length](dies.page);
+      const text = `after death ${i + 1}`;
+      const stored = other.page.evaluate((text) => window.send(text), text);
+      led.push((await next) - began);
+      sent.push((await stored) - began);
+      accepted.push(text);
+      await dead;
+      tabs.push(await open());
+    }
+  } finally {
+    clearInterval(writing); // or the process does not end
   }
-  clearInterval(writing);
   await bob.end();
   for (const { page } of tabs) {
     await page.evaluate(() => window.stop());
