@@ -132,7 +132,7 @@ func hostsOf(cert *x509.Certificate) []string {
 }
 
 // ownHosts returns the names and addresses under which clients find the node, sorted: this
-// machine's own, those that it listens on, and that of advertise.
+// machine's own, those that it listens on, and those of advertise.
 func (c *Config) ownHosts() []string {
 	hosts := []string{"localhost", "127.0.0.1", "::1"}
 	for _, addr := range []string{c.Listen, c.ListenTCP} {
@@ -140,8 +140,10 @@ func (c *Config) ownHosts() []string {
 			hosts = append(hosts, host)
 		}
 	}
-	if u, err := url.Parse(c.Advertise); err == nil {
-		hosts = append(hosts, u.Hostname())
+	for _, address := range commas(c.Advertise) {
+		if u, err := url.Parse(address); err == nil {
+			hosts = append(hosts, u.Hostname())
+		}
 	}
 	hosts = slices.DeleteFunc(hosts, func(host string) bool {
 		ip, err := netip.ParseAddr(host)
