@@ -119,7 +119,9 @@ func TestSelfSigned(t *testing.T) {
 	if !state.PeerCertificates[0].Equal(first) || again != pin {
 		t.Error("the next start has another certificate")
 	}
-	state, again = self(t, data, now, func(c *server.Config) { c.Advertise, c.Listen = "https://im-1.example:7400, tls://tcp-1.example:7401", "127.0.0.2:0" })
+	state, again = self(t, data, now, func(c *server.Config) {
+		c.Advertise, c.Listen = "https://im-1.example:7400, tls://tcp-1.example:7401", "127.0.0.2:0"
+	})
 	if cert := state.PeerCertificates[0]; cert.VerifyHostname("im-1.example") != nil || cert.VerifyHostname("tcp-1.example") != nil || cert.VerifyHostname("127.0.0.2") != nil || cert.VerifyHostname("localhost") != nil || again != pin {
 		t.Errorf("it is for %v and %v, the pin is %s, before %s", cert.DNSNames, cert.IPAddresses, again, pin)
 	}
