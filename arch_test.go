@@ -25,7 +25,7 @@ const maxLines = 600
 // anything.
 var layers = [][]string{
 	{"."},
-	{"wire", "store", "clock", "strictjson", "username", "bus", "crew"},
+	{"wire", "store", "clock", "strictjson", "username", "bus", "crew", "wholefile"},
 	{"inbox", "account", "limit", "placement", "web"},
 	{"conv"}, // its writers fill the inboxes
 	{"gateway", "retain", "lbs", "route"},

@@ -8,12 +8,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wholefile"
 )
 
 // CreateDevelopmentKey writes a key file with one fresh Ed25519 key, private
@@ -26,7 +25,7 @@ func CreateDevelopmentKey(path string) (*Keys, error) {
 	if err != nil {
 		return nil, pim.Errorf(pim.KindInternal, "make a development key: %w", err)
 	}
-	if err := createFile(path, data); err != nil {
+	if err := wholefile.Create(path, data); err != nil {
 		kind := pim.KindUnavailable
 		if errors.Is(err, fs.ErrExist) {
 			kind = pim.KindConflict
@@ -58,42 +57,4 @@ func developmentKeyFile(now time.Time) ([]byte, error) {
 		Development: true,
 	}}}, "", "  ")
 	return append(data, '\n'), err
-}
-
-// createFile makes path with data, atomically and durably. The file is written
-// under another name first; link, unlike rename, fails if path is there.
-func createFile(path string, data []byte) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(dir, ".keys-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Link(f.Name(), path)
-	}
-	if err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-// syncDir makes the names in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

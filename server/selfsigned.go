@@ -15,11 +15,11 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/wholefile"
 )
 
 const (
@@ -66,7 +66,7 @@ func selfSigned(path string, hosts []string, now time.Time) (*certificates, erro
 	if err != nil {
 		return nil, &pim.Error{Op: op, Kind: pim.KindInternal, Text: err.Error(), Err: err}
 	}
-	if err := replaceFile(path, data); err != nil {
+	if err := wholefile.Replace(path, data); err != nil {
 		return nil, pim.Errorf(pim.KindUnavailable, "write %s: %w", path, err)
 	}
 	return only(path, &loaded), nil
@@ -156,26 +156,4 @@ func (c *Config) ownHosts() []string {
 	}
 	slices.Sort(hosts)
 	return slices.Compact(hosts)
-}
-
-// replaceFile writes data, which only this user may read, in place of what is at path: all of it
-// or nothing.
-func replaceFile(path string, data []byte) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(dir, ".tls-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
