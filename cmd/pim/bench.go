@@ -38,6 +38,7 @@ type benchCmd struct {
 	Conversations int    `name:"conversations" of:"direct,sync,fill,cold" placeholder:"N" help:"sync: conversations with offline messages (default 1000). direct, fill, cold: conversations over all users, who send into theirs in turn (default one a pair)."`
 	Messages      int    `name:"messages" of:"sync,fill" placeholder:"N" help:"sync, fill: messages over all conversations (default 100000)."`
 	Syncs         int    `name:"syncs" of:"sync" placeholder:"N" help:"sync: how often it syncs with nothing new in the end, for at most the measured time (default 10000)."`
+	Devices       int    `name:"devices" of:"sync" placeholder:"N" help:"sync: devices of the user that do so at the same time (default 1)."`
 	Seed          uint64 `name:"seed" of:"direct,group,idle,sync,fill,cold" placeholder:"N" help:"Names the users. Each run needs a seed of its own (default random); cold takes that of the fill."`
 
 	JSON    bool `name:"json" help:"Print one JSON object."`
@@ -99,7 +100,7 @@ func (c *benchCmd) Run(ctx context.Context, s streams) error {
 		Users: c.Users, Window: c.Window, Rate: c.Rate,
 		Payload: c.Payload, Duration: c.Duration, Warmup: c.Warmup, Slice: c.Slice, OneWay: c.OneWay,
 		GroupSize: c.GroupSize, Senders: c.Senders,
-		Conversations: c.Conversations, Messages: c.Messages, Syncs: c.Syncs, Seed: c.Seed,
+		Conversations: c.Conversations, Messages: c.Messages, Syncs: c.Syncs, Devices: c.Devices, Seed: c.Seed,
 	}
 	if c.Warmup == 0 {
 		cfg.Warmup = -1 // 0 would stand for the default

@@ -39,6 +39,7 @@ func TestBenchFlags(t *testing.T) {
 		"group --group-size=-3":      "--group-size -3: it must",
 		"fill --messages=-1":         "--messages -1: it must",
 		"sync --syncs 0":             "--syncs 0: it must",
+		"direct --devices 2":         "--devices is not for direct, only for sync",
 		"direct --rate x":            "--rate: expected a float",
 	} {
 		_, stderr, status := pimWith(t.Context(), "", append([]string{"bench"}, strings.Fields(args)...)...)

@@ -147,7 +147,7 @@ func (r *chat) dial(ctx context.Context, n int) (l *link, inFlight int, idle tim
 		l, err := dialRelay(ctx, r.cfg.Server, uint32(n/2))
 		return l, maxInFlight, never, err
 	}
-	l, welcome, err := connect(ctx, r.cfg, r.cfg.serverOf(n), r.cfg.user(n), 0)
+	l, welcome, err := connect(ctx, r.cfg, r.cfg.serverOf(n), r.cfg.user(n), device, 0)
 	if err != nil {
 		return nil, 0, 0, err
 	}

@@ -24,17 +24,17 @@ const (
 	lastWait  = 4 * time.Second
 )
 
-// connect connects a device to server and opens its session; see hello. A server that ends each session
+// connect connects device d of user to server and opens its session; see hello. A server that ends each session
 // at its beginning looks like one that refuses it, so connect counts how often it was refused, and says so
 // when its patience is over.
-func connect(ctx context.Context, cfg *Config, server string, user pim.UserID, serial uint64) (*link, *wirepb.Welcome, error) {
+func connect(ctx context.Context, cfg *Config, server string, user pim.UserID, d pim.DeviceID, serial uint64) (*link, *wirepb.Welcome, error) {
 	begun := time.Now()
 	wait := firstWait
 	for attempt := 1; ; attempt++ {
 		l, err := dial(ctx, server, wire.WebSocketPath)
 		if err == nil {
 			var welcome *wirepb.Welcome
-			if welcome, err = l.hello(cfg, user, device, serial); err == nil {
+			if welcome, err = l.hello(cfg, user, d, serial); err == nil {
 				return l, welcome, nil
 			}
 			l.nc.Close()

@@ -50,7 +50,7 @@ func runIdle(ctx context.Context, cfg *Config) (Report, error) {
 
 // openIdle connects the n-th user, as a device does for which nothing is new.
 func openIdle(ctx context.Context, cfg *Config, n int) (*idler, error) {
-	l, welcome, err := connect(ctx, cfg, cfg.Server, cfg.user(n), 0)
+	l, welcome, err := connect(ctx, cfg, cfg.Server, cfg.user(n), device, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -57,6 +57,9 @@ const maxInFlight = 1024
 // maxSyncs bounds Syncs.
 const maxSyncs = 1_000_000
 
+// maxDevices bounds Devices.
+const maxDevices = 64
+
 // maxRate bounds Rate.
 const maxRate = 1e8
 
@@ -105,6 +108,7 @@ type Config struct {
 	Conversations int
 	Messages      int // Sync, Fill: messages over all of them; default 100,000
 	Syncs         int // Sync: syncs in the end, with nothing new, for at most Duration; default 10,000
+	Devices       int // Sync: the user's devices that make these syncs at the same time; default 1, at most 64
 
 	// RelayCommand starts a process that calls ServeRelay and prints its
 	// address as the first line of its output. It is killed at the end.
@@ -172,6 +176,7 @@ func (cfg *Config) complete() error {
 	or(&cfg.Conversations, cfg.conversations())
 	or(&cfg.Messages, 100_000)
 	or(&cfg.Syncs, 10_000)
+	or(&cfg.Devices, 1)
 	or(&cfg.Dialing, 64)
 	cfg.seedless = cfg.Seed == 0
 	cfg.up, cfg.refused = new(atomic.Int64), new(atomic.Uint64)
@@ -269,6 +274,8 @@ func (cfg *Config) check() error {
 		return pim.Errorf(pim.KindInvalid, "%d messages in %d conversations: each conversation needs a message", cfg.Messages, cfg.Conversations)
 	case cfg.Syncs < 1 || cfg.Syncs > maxSyncs:
 		return pim.Errorf(pim.KindInvalid, "%d syncs: there must be 1 to %d", cfg.Syncs, maxSyncs)
+	case cfg.Devices < 1 || cfg.Devices > maxDevices:
+		return pim.Errorf(pim.KindInvalid, "%d devices: there must be 1 to %d", cfg.Devices, maxDevices)
 	case cfg.Duration < 0 || cfg.Dialing < 1:
 		return pim.Errorf(pim.KindInvalid, "duration %v, dialing %d: neither can be negative", cfg.Duration, cfg.Dialing)
 	}

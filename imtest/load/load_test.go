@@ -194,6 +194,22 @@ func TestSyncGetsAllOnce(t *testing.T) {
 	}
 }
 
+// Several devices share the syncs in the end, once each has everything.
+func TestSyncOfSeveralDevices(t *testing.T) {
+	s := newFake(t, faults{})
+	rep := s.run(t, "tcp", Config{Workload: Sync, Conversations: 7, Messages: 300, Syncs: 60, Devices: 3, Duration: time.Minute})
+	if a := rep.Again; a == nil || a.Syncs != 60 || rep.Delivered != 300 || rep.Err() != nil {
+		t.Errorf("%+v: %+v, %v", rep, a, rep.Err())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// Seven senders, the device that was away and its return, two more devices, three connections that sync in the
+	// end, and a reconnect for each tenth sync.
+	if n := s.seen[wire.TypeHello]; n != 7+2+2+3+6 {
+		t.Errorf("%d connections", n)
+	}
+}
+
 // A conversation whose summary shows all that is new is not pulled.
 func TestSyncPullsNoWholeSummary(t *testing.T) {
 	s := newFake(t, faults{})
@@ -347,6 +363,7 @@ func TestConfigsThatCannotRun(t *testing.T) {
 		"each conversation needs":  {Workload: Fill, Server: "tcp://x:1", Users: 4, Messages: 1},
 		"through the relay":        {Workload: Relay, Server: "tcp://x:1", Users: 4, Conversations: 4},
 		"1 to 1000000":             {Workload: Sync, Server: "tcp://x:1", Syncs: -1},
+		"1 to 64":                  {Workload: Sync, Server: "tcp://x:1", Devices: 65},
 		"1 to 1000000000":          {Workload: Fill, Server: "tcp://x:1", Messages: math.MaxInt},
 		"one-way":                  {Workload: Group, Server: "tcp://x:1", OneWay: true},
 		"1 messages in 1000":       {Workload: Sync, Server: "tcp://x:1", Messages: 1},

@@ -29,7 +29,7 @@ func runSync(ctx context.Context, cfg *Config) (Report, error) {
 	}
 	own := ownCPU()
 	cfg.Log.Info("syncing")
-	d := &syncer{cfg: cfg, streams: map[string]*stream{}}
+	d := newSyncer(cfg, device)
 	if err := d.first(ctx, &rep); err != nil {
 		return rep, err
 	}
@@ -57,7 +57,7 @@ func (cfg *Config) reader() pim.UserID { return cfg.user(cfg.Conversations) }
 
 // writeOffline connects the n-th user and has it send its share.
 func writeOffline(ctx context.Context, cfg *Config, n int) error {
-	l, welcome, err := connect(ctx, cfg, cfg.Server, cfg.user(n), 0)
+	l, welcome, err := connect(ctx, cfg, cfg.Server, cfg.user(n), device, 0)
 	if err != nil {
 		return err
 	}
@@ -97,9 +97,10 @@ func writeOffline(ctx context.Context, cfg *Config, n int) error {
 	return nil
 }
 
-// syncer is the device that was away.
+// syncer is a device that was away.
 type syncer struct {
 	cfg     *Config
+	device  pim.DeviceID
 	streams map[string]*stream // by conversation
 	sum     received
 	serial  uint64
@@ -109,8 +110,12 @@ type syncer struct {
 // pullsAhead is how many pulls wait for their answer at the same time.
 const pullsAhead = 8
 
+func newSyncer(cfg *Config, d pim.DeviceID) *syncer {
+	return &syncer{cfg: cfg, device: d, streams: map[string]*stream{}}
+}
+
 func (d *syncer) connect(ctx context.Context) (*link, error) {
-	l, _, err := connect(ctx, d.cfg, d.cfg.Server, d.cfg.reader(), d.serial)
+	l, _, err := connect(ctx, d.cfg, d.cfg.Server, d.cfg.reader(), d.device, d.serial)
 	return l, err
 }
 
@@ -299,6 +304,9 @@ func (d *syncer) counter(conversation string, e *wirepb.Entry) (uint32, error) {
 // see section 7 of docs/protocol.md.
 const acksAtOnce = 4000
 
+// ackPause is how long the server has to store acksAtOnce acknowledgements.
+const ackPause = 1500 * time.Millisecond
+
 // acknowledge acknowledges everything and waits until the server has read that. It
 // pauses after each acksAtOnce acknowledgements, so that the server drops none.
 func (d *syncer) acknowledge(ctx context.Context, l *link) error {
@@ -313,7 +321,7 @@ func (d *syncer) acknowledge(ctx context.Context, l *link) error {
 			return err
 		}
 		if acked += 1000; acked%acksAtOnce == 0 {
-			if err := wait(ctx, 1500*time.Millisecond); err != nil {
+			if err := wait(ctx, ackPause); err != nil {
 				return err
 			}
 		}

@@ -2,17 +2,18 @@ package load
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/pim-im/pim"
 )
 
-// Again is what syncs cost if a device has everything: one sync after another on an open
-// connection, as heartbeats and returns to the foreground cause them, and one connection
-// after another.
+// Again is what syncs cost if a device has everything: one sync after another on the open
+// connection of each device, as heartbeats and returns to the foreground cause them, and one
+// connection after another.
 type Again struct {
-	Syncs      int     `json:"syncs"`             // on one connection
+	Syncs      int     `json:"syncs"`             // of all devices
 	SyncCPU    float64 `json:"sync_again_cpu_ms"` // CPU milliseconds of the server for each
 	SyncP50    float64 `json:"sync_again_p50_ms"` // PIMSyncReq to PIMSyncResp
 	SyncP99    float64 `json:"sync_again_p99_ms"`
@@ -24,7 +25,7 @@ type Again struct {
 }
 
 // repeat waits for the warm-up, in which the store settles, and then syncs again and again
-// with nothing new: Syncs times, but for at most Duration. Then it syncs a tenth as often,
+// with nothing new, all devices at the same time: Syncs times, but for at most Duration. Then it syncs a tenth as often,
 // each time over a new connection, again for at most Duration.
 func (d *syncer) repeat(ctx context.Context, m *meter, rep *Report) error {
 	if err := wait(ctx, d.cfg.Warmup); err != nil {
@@ -55,13 +56,22 @@ func (d *syncer) repeat(ctx context.Context, m *meter, rep *Report) error {
 // syncParts is the number of parts in which the syncs are timed.
 const syncParts = 10
 
+// repeatSyncs measures Syncs syncs of all Devices together, each over an open connection of its own.
 func (d *syncer) repeatSyncs(ctx context.Context, m *meter, again *Again) error {
-	l, err := d.connect(ctx)
+	devices, err := d.company(ctx)
 	if err != nil {
 		return err
 	}
-	defer l.nc.Close()
-	defer context.AfterFunc(ctx, func() { l.nc.Close() })()
+	links := make([]*link, len(devices))
+	for n, device := range devices {
+		l, err := device.connect(ctx)
+		if err != nil {
+			return err
+		}
+		defer l.nc.Close()
+		defer context.AfterFunc(ctx, func() { l.nc.Close() })()
+		links[n] = l
+	}
 	first, err := m.read(ctx)
 	if err != nil {
 		return err
@@ -69,30 +79,68 @@ func (d *syncer) repeatSyncs(ctx context.Context, m *meter, again *Again) error 
 	var took []float64
 	before := first
 	for part := range syncParts {
-		n := 0
-		for start := time.Now(); n == 0 || len(took) < d.cfg.Syncs*(part+1)/syncParts && time.Since(start) < d.cfg.Duration/syncParts; n++ {
-			begun := time.Now()
-			list, err := d.sync(l, false, func() {})
-			if err != nil {
-				return err
-			}
-			if len(list) > 0 {
-				return pim.Errorf(pim.KindInternal, "%d conversations are listed as new after everything was acknowledged", len(list))
-			}
-			took = append(took, milliseconds(time.Since(begun)))
+		quota := d.cfg.Syncs*(part+1)/syncParts - len(took)
+		times := make([][]float64, len(devices))
+		start := time.Now()
+		err := each(ctx, len(devices), len(devices), func(ctx context.Context, n int) (err error) {
+			share := quota*(n+1)/len(devices) - quota*n/len(devices)
+			times[n], err = devices[n].syncFor(links[n], share, start.Add(d.cfg.Duration/syncParts))
+			return err
+		})
+		if err != nil {
+			return err
 		}
 		after, err := m.read(ctx)
 		if err != nil {
 			return err
 		}
-		again.SlowestP50 = max(again.SlowestP50, share(took[len(took)-n:], 0.5))
-		again.DearestCPU = max(again.DearestCPU, cpuEach(before, after, n))
+		now := slices.Concat(times...)
+		again.SlowestP50 = max(again.SlowestP50, share(now, 0.5))
+		again.DearestCPU = max(again.DearestCPU, cpuEach(before, after, len(now)))
+		took = append(took, now...)
 		before = after
 	}
 	again.Syncs = len(took)
 	again.SyncCPU = cpuEach(first, before, again.Syncs)
 	again.SyncP50, again.SyncP99 = share(took, 0.5), share(took, 0.99)
 	return nil
+}
+
+// company returns d and the user's other devices, once they have everything. Like acknowledge, it pauses after
+// each acksAtOnce acknowledgements.
+func (d *syncer) company(ctx context.Context) ([]*syncer, error) {
+	devices := []*syncer{d}
+	acked := 0
+	for n := range d.cfg.Devices - 1 {
+		other := newSyncer(d.cfg, pim.DeviceID(fmt.Sprintf("%s-%d", device, n+1)))
+		if err := other.first(ctx, new(Report)); err != nil {
+			return nil, err
+		}
+		devices = append(devices, other)
+		if acked += len(other.streams); acked >= acksAtOnce/2 {
+			if err := wait(ctx, ackPause); err != nil {
+				return nil, err
+			}
+			acked = 0
+		}
+	}
+	return devices, nil
+}
+
+// syncFor syncs n times with nothing new, but not after end, and at least once. It returns how many milliseconds each took.
+func (d *syncer) syncFor(l *link, n int, end time.Time) (took []float64, err error) {
+	for len(took) == 0 || len(took) < n && time.Now().Before(end) {
+		begun := time.Now()
+		list, err := d.sync(l, false, func() {})
+		if err != nil {
+			return nil, err
+		}
+		if len(list) > 0 {
+			return nil, pim.Errorf(pim.KindInternal, "%d conversations are listed as new after everything was acknowledged", len(list))
+		}
+		took = append(took, milliseconds(time.Since(begun)))
+	}
+	return took, nil
 }
 
 // cpuEach returns the server's CPU milliseconds between two readings for each of n.
