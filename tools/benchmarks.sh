@@ -157,9 +157,11 @@ warm() {
 	stop
 }
 
-# One new message in each conversation, and with nothing new; then a long list.
+# One new message in each conversation, and with nothing new, for one device and for 16 that ask at a time; then a long
+# list.
 sync() {
 	for n in 100 1000 10000; do fresh; measure_ws sync --conversations $n --messages $n --syncs 100000 --duration "$duration"; stop; done
+	for n in 100 1000; do fresh; measure_ws sync --conversations $n --messages $n --syncs 100000 --devices 16 --duration "$duration"; stop; done
 	fresh
 	measure_ws sync --conversations 10000 --messages 1000000 --duration "$duration"
 	stop

@@ -24,15 +24,19 @@ type Again struct {
 	ReconnectCPU float64 `json:"reconnect_cpu_ms"` // CPU milliseconds of the server for each
 }
 
-// repeat waits for the warm-up, in which the store settles, and then syncs again and again
+// repeat has the other devices get everything, waits for the warm-up, in which the store settles, and then syncs again and again
 // with nothing new, all devices at the same time: Syncs times, but for at most Duration. Then it syncs a tenth as often,
 // each time over a new connection, again for at most Duration.
 func (d *syncer) repeat(ctx context.Context, m *meter, rep *Report) error {
+	devices, err := d.company(ctx)
+	if err != nil {
+		return err
+	}
 	if err := wait(ctx, d.cfg.Warmup); err != nil {
 		return err
 	}
 	again := &Again{}
-	if err := d.repeatSyncs(ctx, m, again); err != nil {
+	if err := d.repeatSyncs(ctx, m, devices, again); err != nil {
 		return err
 	}
 	before, err := m.read(ctx)
@@ -56,12 +60,8 @@ func (d *syncer) repeat(ctx context.Context, m *meter, rep *Report) error {
 // syncParts is the number of parts in which the syncs are timed.
 const syncParts = 10
 
-// repeatSyncs measures Syncs syncs of all Devices together, each over an open connection of its own.
-func (d *syncer) repeatSyncs(ctx context.Context, m *meter, again *Again) error {
-	devices, err := d.company(ctx)
-	if err != nil {
-		return err
-	}
+// repeatSyncs measures Syncs syncs of all devices together, each over an open connection of its own.
+func (d *syncer) repeatSyncs(ctx context.Context, m *meter, devices []*syncer, again *Again) error {
 	links := make([]*link, len(devices))
 	for n, device := range devices {
 		l, err := device.connect(ctx)
@@ -106,23 +106,24 @@ func (d *syncer) repeatSyncs(ctx context.Context, m *meter, again *Again) error 
 	return nil
 }
 
-// company returns d and the user's other devices, once they have everything. Like acknowledge, it pauses after
-// each acksAtOnce acknowledgements.
+// company returns d and the user's other devices, once they have everything. It pauses so that the server never has to
+// hold more than acksAtOnce acknowledgements of the user.
 func (d *syncer) company(ctx context.Context) ([]*syncer, error) {
 	devices := []*syncer{d}
-	acked := 0
+	acked := len(d.streams)
 	for n := range d.cfg.Devices - 1 {
-		other := newSyncer(d.cfg, pim.DeviceID(fmt.Sprintf("%s-%d", device, n+1)))
-		if err := other.first(ctx, new(Report)); err != nil {
-			return nil, err
-		}
-		devices = append(devices, other)
-		if acked += len(other.streams); acked >= acksAtOnce/2 {
+		if acked > acksAtOnce/2 {
 			if err := wait(ctx, ackPause); err != nil {
 				return nil, err
 			}
 			acked = 0
 		}
+		other := newSyncer(d.cfg, pim.DeviceID(fmt.Sprintf("%s-%d", device, n+1)))
+		if err := other.first(ctx, new(Report)); err != nil {
+			return nil, err
+		}
+		acked += len(other.streams)
+		devices = append(devices, other)
 	}
 	return devices, nil
 }
