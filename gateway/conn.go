@@ -253,6 +253,11 @@ func (c *conn) shut(code wire.Code, text string) { c.shutFor(code, text, c.gw.wi
 
 // shutFor is shut for a client that is to come back within window, if code lets it come back.
 func (c *conn) shutFor(code wire.Code, text string, window time.Duration) {
+	c.shutTo(code, text, window, nil)
+}
+
+// shutTo is shutFor for a client that is told of other gateways.
+func (c *conn) shutTo(code wire.Code, text string, window time.Duration, others []string) {
 	if !code.Reconnect() {
 		window = 0
 	}
@@ -262,7 +267,7 @@ func (c *conn) shutFor(code wire.Code, text string, window time.Duration) {
 	}
 	e.frame(&wirepb.PIMGoAway{
 		Code: uint32(code), Text: text, Reconnect: code.Reconnect(),
-		WindowMs: uint32(window / time.Millisecond),
+		WindowMs: uint32(window / time.Millisecond), Alternatives: others,
 	})
 	e.last(uint16(code), text)
 	claimed := e.end()
@@ -273,7 +278,23 @@ func (c *conn) shutFor(code wire.Code, text string, window time.Duration) {
 	}
 }
 
-func (c *conn) goAway() { c.shut(wire.CodeShutdown, "the server is shutting down") }
+// goAway sends the client away because the gateway stops.
+func (c *conn) goAway() {
+	f := Farewell{Window: c.gw.Limits.Drain}
+	if said := c.gw.farewell.Load(); said != nil {
+		f = *said
+	}
+	c.sendAway("the server is shutting down", f)
+}
+
+// sendAway has the client go to another gateway.
+func (c *conn) sendAway(text string, f Farewell) {
+	var others []string
+	if f.Others != nil {
+		others = f.Others(c.framing != lengths)
+	}
+	c.shutTo(wire.CodeShutdown, text, f.Window, others)
+}
 
 // window returns the time over which clients that were sent away with code spread their
 // return; 0 if they do not come back. A code about the node sends many away at once, and

@@ -103,13 +103,14 @@ type Gateway struct {
 	ids      atomic.Uint64   // the last connection's ID
 	ctx      context.Context // ends when the gateway closes
 	cancel   context.CancelFunc
-	greeting context.Context      // of handshakes: ends when GoAway begins
-	leave    context.CancelFunc   // ends greeting
-	tasks    sync.WaitGroup       // every goroutine of the gateway and its connections
-	servers  *crew.Crew[*taskRun] // goroutines for pulls and syncs
-	linger   time.Duration        // lingerTime; tests set another one before the first connection
-	mu       sync.Mutex           // guards closing; orders Add on tasks before Wait
-	closing  bool                 // GoAway or Close has begun
+	greeting context.Context          // of handshakes: ends when GoAway begins
+	leave    context.CancelFunc       // ends greeting
+	tasks    sync.WaitGroup           // every goroutine of the gateway and its connections
+	servers  *crew.Crew[*taskRun]     // goroutines for pulls and syncs
+	linger   time.Duration            // lingerTime; tests set another one before the first connection
+	farewell atomic.Pointer[Farewell] // what GoAway tells; nil before it
+	mu       sync.Mutex               // guards closing; orders Add on tasks before Wait
+	closing  bool                     // GoAway or Close has begun
 }
 
 // New starts a gateway.
@@ -157,10 +158,11 @@ func (g *Gateway) start(f func()) bool {
 	return true
 }
 
-// GoAway asks all clients to leave and to spread their return over Limits.Drain. It
-// refuses new connections and breaks off handshakes under way. It returns when what was
-// queued for each connection is written and all are closed, or when ctx ends.
-func (g *Gateway) GoAway(ctx context.Context) {
+// GoAway asks all clients to leave, with f. It refuses new connections and breaks off
+// handshakes under way. It returns when what was queued for each connection is written and
+// all are closed, or when ctx ends.
+func (g *Gateway) GoAway(ctx context.Context, f Farewell) {
+	g.farewell.Store(&f)
 	g.mu.Lock()
 	g.closing = true
 	g.mu.Unlock()

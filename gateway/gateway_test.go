@@ -335,12 +335,17 @@ func TestGoAwaySpreadsClients(t *testing.T) {
 		p := x.connect(websocket, "alice", "phone")
 		done := make(chan struct{})
 		go func() {
-			x.gw.GoAway(t.Context())
+			x.gw.GoAway(t.Context(), Farewell{Window: time.Second, Others: func(websocket bool) []string {
+				return []string{map[bool]string{true: "wss://other", false: "tls://other:1"}[websocket]}
+			}})
 			close(done)
 		}()
 		m := expect[*wirepb.PIMGoAway](p)
 		if m.Code != uint32(wire.CodeShutdown) || !m.Reconnect || m.WindowMs != 1000 {
 			t.Errorf("asked to go with %v", m)
+		}
+		if len(m.Alternatives) != 1 || strings.HasPrefix(m.Alternatives[0], "wss:") != websocket {
+			t.Errorf("told of %q", m.Alternatives)
 		}
 		<-done
 	})

@@ -317,7 +317,7 @@ func TestGoAwayBreaksHandshakesOff(t *testing.T) {
 	x.eventually("it is open", func() bool { return x.gw.Open() == 1 })
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	x.gw.GoAway(ctx)
+	x.gw.GoAway(ctx, Farewell{})
 	if x.gw.Open() != 0 {
 		t.Errorf("%d are open", x.gw.Open())
 	}
@@ -337,7 +337,7 @@ func TestGoAwayRightBehindWelcome(t *testing.T) {
 		}
 		done := make(chan struct{})
 		go func() {
-			x.gw.GoAway(t.Context())
+			x.gw.GoAway(t.Context(), Farewell{})
 			close(done)
 		}()
 		for _, p := range peers {

@@ -109,7 +109,7 @@ func (c *cluster) drains(reason *bool, is bool) {
 }
 
 // order has the node drain until it is told otherwise, or starts again: the others take over what it has, and /readyz
-// sends no new connections to it. Those that it has stay.
+// sends no new connections to it. Those that it has are sent away by keepTelling, bit by bit.
 func (c *cluster) order(ctx context.Context, drain bool) {
 	if drain && !c.isOrdered() {
 		c.handOver(ctx)

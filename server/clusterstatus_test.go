@@ -116,7 +116,7 @@ func TestClusterStatus(t *testing.T) {
 	})
 }
 
-// A node that drains by order has no share, takes no new connections, and keeps those that it has.
+// A node that drains by order has no share and is not ready. Its device, which is told of no other node, comes back to it and stays.
 func TestDrainByOrder(t *testing.T) {
 	nodes := startNodes(t, bustest.NewNetwork(), nil, "a", "b", "c")
 	alice := nodes[1].connect("alice", "1", "http")

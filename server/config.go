@@ -69,7 +69,7 @@ type Config struct {
 	Shards           int           `name:"shards" env:"PIM_SHARDS" default:"0" placeholder:"N" help:"Writers that conversations are spread over; 0 takes one for each CPU."`
 
 	ReconnectWindow time.Duration `name:"reconnect-window" env:"PIM_RECONNECT_WINDOW" default:"1s" placeholder:"DURATION" help:"Clients whose connection breaks come back at a random time within this window. Longer for more clients."`
-	DrainWindow     time.Duration `name:"drain-window" env:"PIM_DRAIN_WINDOW" default:"10s" placeholder:"DURATION" help:"When the server stops, clients are told to reconnect at a random time within this window."`
+	DrainWindow     time.Duration `name:"drain-window" env:"PIM_DRAIN_WINDOW" default:"10s" placeholder:"DURATION" help:"When the server stops, clients are told to reconnect at a random time within this window, or a longer one if gateways would not take them as fast."`
 	ShutdownTimeout time.Duration `name:"shutdown-timeout" env:"PIM_SHUTDOWN_TIMEOUT" default:"15s" placeholder:"DURATION" help:"A graceful stop that takes longer is cut short. Nothing acknowledged is lost by that."`
 
 	LogLevel  string `name:"log-level" env:"PIM_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"Least level that is logged: ${enum}."`

@@ -132,13 +132,28 @@ func viewOf(nodes []bus.Node, self string) (v lbs.View) {
 			shares++
 		}
 	}
+	for _, g := range gatewaysOf(nodes) {
+		g.Shares = shares
+		if g.Transports == 0 {
+			if g.Name != self {
+				continue
+			}
+			g.Addresses, g.Transports, g.Shares = nil, lbs.Of(lbs.WebSocket), 1
+		}
+		v.Gateways = append(v.Gateways, g)
+	}
+	return v
+}
+
+// gatewaysOf returns all gateways among nodes.
+func gatewaysOf(nodes []bus.Node) (list []lbs.Gateway) {
 	for i := range nodes {
 		n := &nodes[i]
 		if !n.Roles.Has(bus.RoleGateway) {
 			continue
 		}
 		g := lbs.Gateway{
-			Name: n.Name, Site: n.Site, Addresses: commas(n.Address), Shares: shares,
+			Name: n.Name, Site: n.Site, Addresses: commas(n.Address),
 			Connections: n.Load.Connections, MaxConnections: n.Load.MaxConnections, Memory: n.Load.Memory, Costs: lbs.DefaultCosts,
 			AcceptRate: float64(n.Load.AcceptRate), Draining: n.Draining, Ready: !n.Load.Unready,
 		}
@@ -146,12 +161,6 @@ func viewOf(nodes []bus.Node, self string) (v lbs.View) {
 			if t, ok := transportOf(address); ok {
 				g.Transports |= lbs.Of(t)
 			}
-		}
-		if g.Transports == 0 {
-			if n.Name != self {
-				continue
-			}
-			g.Addresses, g.Transports, g.Shares = nil, lbs.Of(lbs.WebSocket), 1
 		}
 		if n.Load.AcceptRate == 0 { // of an earlier version
 			g.Connections, g.AcceptRate, g.Memory = -1, earlierRate, math.MaxInt64
@@ -162,9 +171,9 @@ func viewOf(nodes []bus.Node, self string) (v lbs.View) {
 		if n.Load.TCP > 0 {
 			g.Costs[lbs.TCP] = n.Load.TCP
 		}
-		v.Gateways = append(v.Gateways, g)
+		list = append(list, g)
 	}
-	return v
+	return list
 }
 
 // transportOf returns the transport of an address, and whether this version knows it.

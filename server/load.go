@@ -48,7 +48,7 @@ func (s *Server) tellOfGateways() {
 	}
 }
 
-// keepTelling does that again and again, until stop is closed.
+// keepTelling does that again and again, and sends clients away while the node drains by order, until stop is closed.
 func (s *Server) keepTelling(stop <-chan struct{}) {
 	t := time.NewTicker(tellEvery)
 	defer t.Stop()
@@ -58,6 +58,7 @@ func (s *Server) keepTelling(stop <-chan struct{}) {
 			return
 		case <-t.C:
 			s.tellOfGateways()
+			s.sendSomeAway()
 		}
 	}
 }

@@ -89,6 +89,8 @@ type Server struct {
 	signer   *lbs.Signer     // of leases and tickets
 	balance  *balance        // nil: the node is no LBS
 
+	departing departing
+
 	reloader *reloader
 	unready  atomic.Pointer[string] // why, as last logged; empty: it was ready
 
@@ -403,7 +405,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		if s.cluster != nil {
 			s.cluster.home.EndsSoon()
 		}
-		s.gateway.GoAway(ctx)
+		s.gateway.GoAway(ctx, s.farewell(s.departure()))
 		go s.end()
 	})
 	late, end := context.WithCancel(context.Background())

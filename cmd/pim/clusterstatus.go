@@ -102,7 +102,7 @@ type clusterDrainCmd struct {
 
 // Run has the node drain.
 func (c *clusterDrainCmd) Run(ctx context.Context, s streams) error {
-	return drain(ctx, s, c.Data, c.Node, true, "drains: others take over what it has, and its devices stay until it is stopped")
+	return drain(ctx, s, c.Data, c.Node, true, "drains: others take over what it has, and its devices as fast as they can")
 }
 
 // clusterUndrainCmd ends that.

@@ -1,0 +1,58 @@
+package server_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/bus"
+	"github.com/pim-im/pim/bus/bustest"
+	"github.com/pim-im/pim/server"
+)
+
+// A node that drains by order sends its devices to the others. They know no other node before, and no send of theirs fails.
+func TestDrainSendsDevicesToOtherNodes(t *testing.T) {
+	buses := map[string]bus.Bus{}
+	nodes := startNodes(t, bustest.NewNetwork(), func(name string, _ *server.Config, o *server.Options) { buses[name] = o.Bus }, "a", "b", "c")
+	for i, name := range []string{"a", "b", "c"} {
+		buses[name].Update(func(n *bus.Node) { n.Address = nodes[i].url("http") + "," + nodes[i].url("tcp") })
+	}
+	const devices = 12
+	var apps []*app
+	for i := range devices {
+		apps = append(apps, nodes[1].connect(fmt.Sprint("user-", i), "1", []string{"http", "tcp"}[i%2]))
+	}
+	talk := func(text string) {
+		for i, a := range apps {
+			a.says(pim.Direct(a.user, apps[(i+1)%devices].user), text)
+		}
+	}
+	talk("before")
+	connections := func(s server.ClusterStatus) (list [3]int) {
+		for i, n := range s.Nodes {
+			if n.Report == nil {
+				return [3]int{-1}
+			}
+			list[i] = n.Report.Connections
+		}
+		return list
+	}
+	nodes[0].until("all devices to be on b", func(s server.ClusterStatus) bool { return connections(s) == [3]int{0, devices, 0} })
+	if err := server.Drain(t.Context(), nodes[0].config, "b", true); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(5 * time.Minute); ; talk("meanwhile") {
+		at := connections(nodes[0].status())
+		if at[1] == 0 && at[0]+at[2] == devices {
+			if at[0] == 0 || at[2] == 0 {
+				t.Logf("all %d went to the same node, which one in 2,048 runs does", devices)
+			}
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the nodes have %v connections", at)
+		}
+	}
+	talk("after")
+}
