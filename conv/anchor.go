@@ -21,8 +21,8 @@ const (
 	anchorBytes = 512
 	// anchorReach is how many entries of the log a look-up reads for one anchor, at most. If
 	// the sender's clock is right, the entries of one second are enough. If it is minutes
-	// behind, in a conversation of very many messages, the look-up may need more. Then it
-	// misses the anchor, and the message is displayed before a later message of its sender
+	// behind, in a conversation of more than 45 messages a second, the look-up may need more. Then
+	// it misses the anchor, and the message is displayed before a later message of its sender
 	// than it could be.
 	anchorReach = 8192
 	// anchorReachBytes bounds the same look-up in bytes of the log. A look-up reads so many

@@ -159,7 +159,8 @@ func printBench(w io.Writer, r *load.Report) error {
 		p.printf("  list        %d bytes, %.1f ms\n", r.SyncListBytes, r.SyncListMS)
 		p.printf("  everything  %d bytes, %.1f ms\n", r.SyncBytes, r.SyncMS)
 		p.printf("  reconnect   %d bytes, %.1f ms, with nothing new; %.3f CPU ms each of %d\n", r.ReconnectBytes, r.ReconnectMS, r.ReconnectCPU, r.Reconnects)
-		p.printf("  sync again  p50 %.2f ms, p99 %.2f ms, %.3f CPU ms each of %d, %.3f in the dearest tenth\n", r.SyncP50, r.SyncP99, r.SyncCPU, r.Syncs, r.Again.DearestCPU)
+		p.printf("  sync again  p50 %.2f ms, %.2f in the slowest tenth, p99 %.2f, %.3f CPU ms each of %d, %.3f in the dearest tenth\n",
+			r.SyncP50, r.Again.SlowestP50, r.SyncP99, r.SyncCPU, r.Syncs, r.Again.DearestCPU)
 	case load.Idle:
 		p.printf("idle: %d connections, opened in %.1f s, held for %.1f s\n", r.Users, r.ConnectSeconds, r.Seconds)
 		if r.ServerRSS > 0 {
