@@ -32,7 +32,12 @@ func (p pace) wait(whole, now, spare time.Duration) time.Duration {
 }
 
 // next returns the state after one more has come.
-func (p pace) next(whole, now time.Duration) time.Duration { return max(whole, now) + p.every }
+func (p pace) next(whole, now time.Duration) time.Duration { return p.nextOf(whole, now, 1) }
+
+// nextOf returns the state after n more have come.
+func (p pace) nextOf(whole, now time.Duration, n int) time.Duration {
+	return max(whole, now) + p.every*time.Duration(n)
+}
 
 const (
 	rows  = 4
@@ -80,9 +85,16 @@ func (s *sketch) charge(hash uint64, now time.Duration) {
 	if s.cells == nil {
 		return
 	}
-	next := s.next(s.state(hash), now)
+	s.raise(hash, s.next(s.state(hash), now))
+}
+
+// raise notes that the state of the key is whole, or what others have brought its cells to.
+func (s *sketch) raise(hash uint64, whole time.Duration) {
+	if s.cells == nil {
+		return
+	}
 	for row := range rows {
 		c := s.cell(row, hash)
-		*c = max(*c, next)
+		*c = max(*c, whole)
 	}
 }

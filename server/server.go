@@ -241,6 +241,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 			Rates: limit.Rates{
 				Accept: s.config.acceptsInASecond(), Address: s.config.AddressRate, Network: s.config.NetworkRate,
 				User: s.config.UserLogins, Device: s.config.DeviceLogins,
+				Frames: s.config.ConnectionFrames, Bytes: s.config.ConnectionBytes,
 			},
 		},
 	})
