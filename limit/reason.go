@@ -7,10 +7,11 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// Reason says which bound a connection or a login was refused for, or a connection slowed down. None is the zero value.
+// Reason says which bound a connection or a login was refused for, a connection slowed
+// down, or a request of a user refused. None is the zero value.
 type Reason uint8
 
-// The reasons. Their texts are the labels of pim_refusals_total.
+// The reasons. Their texts are the labels of metrics.
 const (
 	None             Reason = iota // it is let in
 	Stopping                       // the node goes away
@@ -25,6 +26,9 @@ const (
 	UserConnections                // a user has as many connections as one may have
 	ConnectionFrames               // a connection goes on sending too many frames
 	ConnectionBytes                // too many bytes
+	GroupsCreated                  // a user creates too many groups in an hour
+	MembersAdded                   // adds too many users to groups
+	Strangers                      // writes to too many strangers
 	reasons
 )
 
@@ -43,6 +47,9 @@ var texts = [reasons]struct{ label, text string }{
 
 	ConnectionFrames: {"connection_frames", "this connection goes on sending more frames than one may"},
 	ConnectionBytes:  {"connection_bytes", "this connection goes on sending more bytes than one may"},
+	GroupsCreated:    {"groups_created", "the user has created as many groups as one may in an hour"},
+	MembersAdded:     {"members_added", "the user has added as many members to groups as one may in an hour"},
+	Strangers:        {"strangers", "the user has written to as many users for the first time as one may in an hour"},
 }
 
 // String returns the reason as metrics name it.
