@@ -50,6 +50,7 @@ type batch struct {
 	indexed  bool                      // write has a cell of the index of client message IDs
 	level    int                       // of that cell
 	snapshot pim.Seq                   // seq of the snapshot in write, of the state before this batch; 0: none
+	deeds    []*deed                   // that the entries have begun
 	rewrites bool                      // written for the cells that follow from the log, even without entries
 }
 
@@ -193,6 +194,9 @@ func (b *batch) add(r *Request, o *outcome) {
 	b.encoded = append(b.encoded, Encoded{o.entry.Seq, o.entry.Sender, o.entry.Device, data})
 	b.write.Records = append(b.write.Records, data)
 	b.requests = append(b.requests, r)
+	if o.deed != nil {
+		b.deeds = append(b.deeds, o.deed)
+	}
 	if o.strange {
 		b.write.Cells = append(b.write.Cells, dedup.Strange(o.entry.Conversation, o.entry.ClientID, o.entry.Seq))
 	}

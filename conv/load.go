@@ -35,7 +35,7 @@ func (s *Writers) load(ctx context.Context, id pim.ConversationID) (*live, error
 // it has read the log's front, or if all are trimmed and another writer has gone on.
 func (s *Writers) loadOnce(ctx context.Context, id pim.ConversationID) (*live, error) {
 	l := &live{conversation: newConversation(id, s.members)}
-	l.windows = s.windows
+	l.windows, l.deeds = s.windows, s.deeds
 	if id.IsGroup() {
 		l.loaded = make(marks)
 	}

@@ -252,6 +252,7 @@ func (m *machine) step(b *batch, r *Request, v *view) {
 		now = f.view.now // its anchor was looked up for this time
 	}
 	r.findings = nil
+	f.view.at = v.at // for what is counted by the hour
 	b.stepped++
 	r.place = int32(b.stepped)
 	if f.err != nil {
@@ -293,6 +294,7 @@ func (m *machine) written(o *output) error {
 // ended takes note that b has no more writes, or has failed with err, which it returns.
 func (m *machine) ended(b *batch, err error, o *output) error {
 	m.batch = nil
+	b.endDeeds(b.write.Err)
 	if err != nil {
 		m.undo(b, err, o)
 		o.spent = append(o.spent, b)
@@ -456,9 +458,10 @@ func (m *machine) failAll(err error, o *output) {
 // could take effect after the refusal, but not once the log's fence is another. Only the client
 // could know whether there is such an append, and it may be wrong. So the fence is raised first,
 // once for all refusals of b. The append of a batch does the same for the refusals in that batch.
+// A refusal after which the client sends again is none of those: what takes effect later is answered then.
 func (m *machine) verify(b *batch, o *output) {
 	l := &lookup{refusals: b}
-	if slices.ContainsFunc(b.refused, func(a Answer) bool { return !a.Request.fenced }) {
+	if slices.ContainsFunc(b.refused, func(a Answer) bool { return final(a.Err) && !a.Request.fenced }) {
 		l.write = &store.Write{Log: inbox.Entries(m.id), Raise: true}
 	}
 	m.look(l, o)

@@ -21,11 +21,14 @@ const (
 	tooManyMentions  reason = "mentions"           // of one message
 	idsTooWide       reason = "message_ids"        // messages to read to look one client message ID up
 	manyLookups      reason = "look_ups"           // of one user's messages, which wait
+	groupsCreated    reason = "groups_created"     // by one user in an hour
+	membersAdded     reason = "members_added"      // by one user in an hour
+	strangers        reason = "strangers"          // written to by one user in an hour
 )
 
 var reasons = []reason{
 	queueFull, queueTooLarge, queueShared, payloadTooLarge, tooManyMembers, tooManyEver, tooManySettings, settingsTooLarge, tooManyEdits,
-	tooManyReactions, tooManyPins, tooManyMentions, idsTooWide, manyLookups,
+	tooManyReactions, tooManyPins, tooManyMentions, idsTooWide, manyLookups, groupsCreated, membersAdded, strangers,
 }
 
 // Error returns the label.

@@ -23,6 +23,7 @@ type conversation struct {
 	ids   dedup.IDs                   // of the client message IDs
 	bound int                         // present members of a group, at most
 
+	deeds       *deeds // of the users of all conversations; nil: not bounded
 	blocks      blocks // of a direct conversation
 	windows     windows
 	targets     map[pim.Seq]*target // entries to which others refer, those used last; replaced when they are many
@@ -61,6 +62,7 @@ type outcome struct {
 	target   *target // which entry has changed; nil: none
 	erased   pim.Seq // of an erase: the first entry that it erases
 	pinned   bool    // the pinned messages have changed
+	deed     *deed   // what the entry has begun; nil if it counts as nothing
 }
 
 // step takes one request at the time now. r has passed check, and f is what was looked up for
@@ -85,8 +87,12 @@ func (c *conversation) step(r *Request, f findings, now pim.Millis) outcome {
 			return outcome{err: err}
 		}
 	}
+	begun, err := c.deeds.begin(r, c.deedOf(r, members), f.view.at)
+	if err != nil {
+		return outcome{err: err}
+	}
 	o := c.append(r, members, f.anchor, now)
-	o.erased = f.erased
+	o.erased, o.deed = f.erased, begun
 	if t != nil {
 		c.refer(&o.entry, t)
 		o.target, o.pinned = t, c.pin(&o.entry)

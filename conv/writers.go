@@ -10,6 +10,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/crew"
+	"github.com/pim-im/pim/limit"
 	"github.com/pim-im/pim/store"
 )
 
@@ -24,6 +25,9 @@ type Options struct {
 	// RetainNotice is for how long a retain that shortens waits until it holds, by server times; 0:
 	// not at all.
 	RetainNotice time.Duration
+
+	Deeds limit.Deed   // what each user may do in an hour; 0: not bounded
+	Free  []pim.UserID // whom Deeds does not bound
 
 	Memory  int               // of the conversations held in memory, in bytes, about; 0: DefaultMemory
 	Now     func() time.Time  // nil: time.Now
@@ -49,6 +53,7 @@ type Writers struct {
 	log     *slog.Logger
 	members int // present members of a group, at most
 	windows windows
+	deeds   *deeds
 	memory  int // bound on the conversations of all drivers together, in bytes, see cost
 	seed    maphash.Seed
 	drivers []*driver
@@ -77,6 +82,7 @@ func New(s store.Store, o Options) *Writers {
 	if w.members == 0 {
 		w.members = pim.MaxGroupMembers
 	}
+	w.deeds = newDeeds(o.Deeds, o.Free)
 	w.windows = windowsOf(o.EditWindow, o.RecallWindow)
 	w.windows.notice = pim.Millis(o.RetainNotice.Milliseconds())
 	if w.memory == 0 {

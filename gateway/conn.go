@@ -40,17 +40,16 @@ type conn struct {
 	spot      spot          // guarded by the wheel
 	heartbeat atomic.Uint32 // ms between heartbeats that the client announced; 0: none
 
-	framing framing // set at construction
+	inFlight int32 // sends whose answer has not been written; guarded by mu, and here because there is room
 
 	// Guarded by mu.
-	mu       sync.Mutex
-	changed  *sync.Cond // nil until somebody waits, see await
-	out      *outbox    // nil: nothing is to be written
-	tasks    *taskRun   // nil: no pull or sync is to be served
-	inFlight int32      // sends whose answer has not been written
-	sending  bool       // somebody has claimed the sending, see enqueuer.end: it is under way, or about to begin
-	closing  bool       // nothing more may be queued; set by seal
-	closed   bool       // nc is closed
+	mu      sync.Mutex
+	changed *sync.Cond // nil until somebody waits, see await
+	out     *outbox    // nil: nothing is to be written
+	tasks   *taskRun   // nil: no pull or sync is to be served
+	sending bool       // somebody has claimed the sending, see enqueuer.end: it is under way, or about to begin
+	closing bool       // nothing more may be queued; set by seal
+	closed  bool       // nc is closed
 
 	lingering bool // after the last frame linger reads on, see linger.go
 	said      bool // the last frame is written, and linger may end
@@ -58,6 +57,8 @@ type conn struct {
 	submitting bool // sends are being handed to their writers
 
 	begins bool // tasks of the read that is being handled begin a run, for serve; owned by the reading goroutine
+
+	framing framing // set at construction
 }
 
 func newConn(g *Gateway, nc net.Conn, f framing) *conn {

@@ -29,6 +29,9 @@
 //   - Pushes: by Limits.QueueBytes. A device above it is behind: a frame that tells it to
 //     sync is queued, and its pushes are dropped until that frame is about to be written.
 //
+// What a connection sends is bounded by Limits.Rates: the reading goroutine of one that sends too
+// much pauses between two reads (budget.go).
+//
 // Limits of time need no timer for each connection: a janitor looks at a connection
 // when one of its limits may end (wheel.go). A silent connection gives back what it
 // does not need: the grown stack of its goroutine (renew.go), and garbage (trim.go).

@@ -66,7 +66,7 @@ type Limits struct {
 	Drain       time.Duration // window over which clients come back after GoAway
 	Members     int           // of a group, or named by one request
 	Memory      uint64        // live bytes above which no connection is let in; 0: no bound
-	Rates       limit.Rates   // how often connections and logins may come
+	Rates       limit.Rates   // how often connections and logins may come, and what a connection may send
 }
 
 // Options are what a Gateway works with.

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"time"
+
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/limit"
 	"github.com/pim-im/pim/wire"
@@ -26,6 +28,11 @@ type Metrics struct {
 	closes      *prometheus.CounterVec
 	refusals    *prometheus.CounterVec
 	tls         *prometheus.CounterVec
+	insists     *prometheus.CounterVec
+
+	// Seconds that connections were not read because they had sent too much.
+	slowFrames prometheus.Counter
+	slowBytes  prometheus.Counter
 
 	// Frames that were not passed on. There may be many, so the labels are looked up once.
 	dropSlow    prometheus.Counter // the device's queue was full; from then on the device is behind
@@ -57,6 +64,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	}
 	drops := vec("pim_drops_total", "Frames not passed on, by reason.", "reason")
 	acks := vec("pim_push_acks_refused_total", "Acknowledgements of PIMPushAck frames not noted, by reason.", "reason")
+	slow := vec("pim_read_pauses_seconds_total", "Seconds for which connections that sent too much were not read, by the bound.", "reason")
 	m := &Metrics{
 		registry:    r,
 		connections: prometheus.NewGauge(prometheus.GaugeOpts{Name: "pim_connections", Help: "Open connections, handshakes included."}),
@@ -74,6 +82,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		closes:      vec("pim_closes_total", "Connections closed by the server, by code.", "code"),
 		refusals:    vec("pim_refusals_total", "Connections and logins not let in because of a bound, by its name.", "reason"),
 		tls:         vec("pim_tls_failures_total", "Connections that came to nothing because client and server did not agree about TLS, by reason (plain, spoken, old, refused, other).", "reason"),
+		insists:     vec("pim_insistent_connections_total", "Connections that were sent away because they went on sending too much, by the bound.", "reason"),
+		slowFrames:  slow.WithLabelValues(limit.ConnectionFrames.String()),
+		slowBytes:   slow.WithLabelValues(limit.ConnectionBytes.String()),
 		dropSlow:    drops.WithLabelValues("slow_device"),
 		dropLook:    drops.WithLabelValues("look"),
 		dropLooks:   drops.WithLabelValues("looks"),
@@ -87,6 +98,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	for _, reason := range tlsReasons {
 		m.tls.WithLabelValues(reason)
 	}
+	for _, reason := range []limit.Reason{limit.ConnectionFrames, limit.ConnectionBytes} {
+		m.insists.WithLabelValues(reason.String())
+	}
 	if r != nil {
 		r.MustRegister(append(all, m.connections)...)
 	}
@@ -99,6 +113,15 @@ func (m *Metrics) closed(code wire.Code) { m.closes.WithLabelValues(code.String(
 
 // refused counts a connection or a login that v does not let in.
 func (m *Metrics) refused(v limit.Verdict) { m.refusals.WithLabelValues(v.Reason.String()).Inc() }
+
+// slowed counts a pause for which a connection is not read, because of reason.
+func (m *Metrics) slowed(reason limit.Reason, pause time.Duration) {
+	if reason == limit.ConnectionFrames {
+		m.slowFrames.Add(pause.Seconds())
+	} else {
+		m.slowBytes.Add(pause.Seconds())
+	}
+}
 
 // queues are gauges of what waits to be written or served. Each is the sum over all connections
 // at the time when it is collected.

@@ -11,6 +11,7 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/limit"
 )
 
 // reader is what the reading goroutine of a connection keeps between reads.
@@ -23,12 +24,15 @@ type reader struct {
 
 	// Of the read under way.
 	pooled *[readSize]byte // nil if the read goes into partial
-	errno  syscall.Errno
-	n      int32 // bytes that were read, after partial
+	errno  int32           // a syscall.Errno, which fits
+	n      int32           // bytes that were read, after partial
+	frames int32           // that were cut off, those of the WebSocket layer included
 
 	used atomic.Uint32 // readerFresh, readerUsed or readerReplaced; the janitor writes it too
 
 	sends []*conv.Request // of the read that is being handled, for submit
+
+	sent *limit.Sent // what counts of what the connection has sent, see spend; nil: nothing
 }
 
 const (
@@ -66,7 +70,7 @@ func (c *conn) read() ([]byte, error) {
 	}
 	switch {
 	case in.errno != 0:
-		return nil, in.errno
+		return nil, syscall.Errno(in.errno)
 	case in.n == 0:
 		return nil, io.EOF
 	}
@@ -90,7 +94,7 @@ func (c *conn) tryRead(fd uintptr) bool {
 		c.release()
 		return false
 	}
-	in.n, in.errno = int32(n), errno
+	in.n, in.errno = int32(n), int32(errno)
 	return true
 }
 
@@ -176,6 +180,10 @@ func (c *conn) run() {
 			c.gone()
 			return
 		}
+		if !c.spend(len(early)) {
+			c.gone()
+			return
+		}
 	}
 	c.goOn()
 }
@@ -197,12 +205,16 @@ func (c *conn) goOn() {
 		if c.in.used.Load() != readerUsed {
 			c.in.used.Store(readerUsed)
 		}
+		n := len(buf) - len(c.in.partial)
 		err = c.consume(buf, c.handle)
 		c.release()
 		c.serve()
 		c.submit()
 		if err != nil {
 			c.ended(err)
+			break
+		}
+		if !c.spend(n) {
 			break
 		}
 	}
@@ -247,6 +259,7 @@ func (c *conn) cut(buf []byte) (frame, rest []byte, need int, err error) {
 	if err != nil || need > 0 {
 		return nil, rest, need, err
 	}
+	c.in.frames++
 	if c.in.message == nil {
 		c.whole()
 	}

@@ -43,6 +43,7 @@ func (c *conn) handOver(err error) bool {
 	}
 	c.in.used.Store(readerFresh)
 	c.in.sends = nil
+	c.forgetSent()
 	c.nc.SetReadDeadline(time.Time{})
 	return c.gw.start(c.goOn)
 }

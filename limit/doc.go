@@ -1,4 +1,4 @@
-// Package limit decides which connections and logins a gateway takes, by their rates.
+// Package limit decides by rates which connections and logins a gateway takes, how fast it reads, and what users do in an hour.
 //
 // It is pure: it opens nothing, and time, as a monotonic time.Duration, and chance come from
 // the caller. Package gateway asks it before TLS, and again when a token has told who it is.
@@ -15,6 +15,9 @@
 // A share of the burst of all connections is for networks that come slowly (eagerSpare), so that
 // they are let in before those that come fast, however many these are. Nobody is refused for
 // that alone.
+//
+// It also has a budget for each connection, of frames and of bytes: whoever is over it is read more
+// slowly (Sends). And Deeds bound what a user does to others in an hour; package conv asks them.
 //
 // # Memory
 //

@@ -19,7 +19,7 @@ type guest struct {
 // after the last has come. attacker returns the address that asks. Chance is the same in each run.
 func siege(attacker func(*rand.Rand) netip.Addr) (came, once, in int) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	g := NewGate(Rates{1000, 200, 400, 20, 5}, rng.Float64)
+	g := NewGate(Rates{Accept: 1000, Address: 200, Network: 400, User: 20, Device: 5}, rng.Float64)
 	const last, end = 50 * time.Second, 2 * time.Minute
 	var waiting []guest
 	next := time.Duration(0)

@@ -16,6 +16,8 @@ type Rates struct {
 	Network int // connections of one /24 of IPv4, or one /48 of IPv6
 	User    int // logins of one user
 	Device  int // logins of one device of a user
+	Frames  int // frames that one connection sends
+	Bytes   int // bytes that one connection sends
 }
 
 // How many seconds' worth of a rate may come at once.
@@ -69,6 +71,8 @@ type Gate struct {
 	ranges    sketch // of /32 of IPv6; who is above is eager
 	users     sketch
 	devices   sketch
+	frames    sketch // of devices: what the last connection of one has sent, see Sends
+	bytes     sketch
 }
 
 // A line is when those who were refused because all come too fast would all be let in, at load.
@@ -84,6 +88,8 @@ func NewGate(r Rates, random func() float64) *Gate {
 		networks:  newSketch(newPace(r.Network, sourceBurst)),
 		users:     newSketch(newPace(r.User, loginBurst)),
 		devices:   newSketch(newPace(r.Device, loginBurst)),
+		frames:    newSketch(newPace(r.Frames, budgetBurst)),
+		bytes:     newSketch(newPace(r.Bytes, budgetBurst)),
 	}
 	if r.Accept > 0 {
 		g.paces = newSketch(newPace(steadyRate, steadyBurst))
@@ -145,10 +151,7 @@ func (g *Gate) Connection(now time.Duration, from netip.Addr) Verdict {
 // Login asks whether a device of a user may log in, and counts that if so.
 func (g *Gate) Login(now time.Duration, user pim.UserID, device pim.DeviceID) Verdict {
 	u := maphash.String(g.seed, string(user))
-	d := maphash.Comparable(g.seed, struct {
-		pim.UserID
-		pim.DeviceID
-	}{user, device})
+	d := g.device(user, device)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if wait := g.devices.wait(d, now); wait > 0 {

@@ -7,22 +7,28 @@ import (
 	"github.com/pim-im/pim"
 )
 
-// Reason says which bound a connection or a login was refused for. None is the zero value.
+// Reason says which bound a connection or a login was refused for, a connection slowed
+// down, or a request of a user refused. None is the zero value.
 type Reason uint8
 
-// The reasons. Their texts are the labels of pim_refusals_total.
+// The reasons. Their texts are the labels of metrics.
 const (
-	None            Reason = iota // it is let in
-	Stopping                      // the node goes away
-	Connections                   // the node has as many as it takes
-	Files                         // no file descriptor is left
-	Memory                        // the node's memory is above its mark
-	Accept                        // all connections together come too fast
-	Address                       // those of one address do
-	Network                       // those of one network do
-	UserLogins                    // a user logs in too often
-	DeviceLogins                  // a device does
-	UserConnections               // a user has as many connections as one may have
+	None             Reason = iota // it is let in
+	Stopping                       // the node goes away
+	Connections                    // the node has as many as it takes
+	Files                          // no file descriptor is left
+	Memory                         // the node's memory is above its mark
+	Accept                         // all connections together come too fast
+	Address                        // those of one address do
+	Network                        // those of one network do
+	UserLogins                     // a user logs in too often
+	DeviceLogins                   // a device does
+	UserConnections                // a user has as many connections as one may have
+	ConnectionFrames               // a connection goes on sending too many frames
+	ConnectionBytes                // too many bytes
+	GroupsCreated                  // a user creates too many groups in an hour
+	MembersAdded                   // adds too many users to groups
+	Strangers                      // writes to too many strangers
 	reasons
 )
 
@@ -38,6 +44,12 @@ var texts = [reasons]struct{ label, text string }{
 	UserLogins:      {"user_logins", "this user logs in too often"},
 	DeviceLogins:    {"device_logins", "this device logs in too often"},
 	UserConnections: {"user_connections", "this user has as many connections as one may have"},
+
+	ConnectionFrames: {"connection_frames", "this connection goes on sending more frames than one may"},
+	ConnectionBytes:  {"connection_bytes", "this connection goes on sending more bytes than one may"},
+	GroupsCreated:    {"groups_created", "the user has created as many groups as one may in an hour"},
+	MembersAdded:     {"members_added", "the user has added as many members to groups as one may in an hour"},
+	Strangers:        {"strangers", "the user has written to as many users for the first time as one may in an hour"},
 }
 
 // String returns the reason as metrics name it.
@@ -47,6 +59,9 @@ func (r Reason) String() string {
 	}
 	return texts[r].label
 }
+
+// Text returns what a client is told, and people may read.
+func (r Reason) Text() string { return texts[min(r, reasons-1)].text }
 
 // Kind returns the kind of the error that a client is told.
 func (r Reason) Kind() pim.Kind {
@@ -70,5 +85,5 @@ func (v Verdict) Err() error {
 	if !v.Refused() {
 		return nil
 	}
-	return &pim.Error{Kind: v.Reason.Kind(), Text: texts[min(v.Reason, reasons-1)].text, RetryAfter: v.After}
+	return &pim.Error{Kind: v.Reason.Kind(), Text: v.Reason.Text(), RetryAfter: v.After}
 }

@@ -32,7 +32,12 @@ func (p pace) wait(whole, now, spare time.Duration) time.Duration {
 }
 
 // next returns the state after one more has come.
-func (p pace) next(whole, now time.Duration) time.Duration { return max(whole, now) + p.every }
+func (p pace) next(whole, now time.Duration) time.Duration { return p.nextOf(whole, now, 1) }
+
+// nextOf returns the state after n more have come.
+func (p pace) nextOf(whole, now time.Duration, n int) time.Duration {
+	return max(whole, now) + p.every*time.Duration(n)
+}
 
 const (
 	rows  = 4
@@ -74,15 +79,35 @@ func (s *sketch) wait(hash uint64, now time.Duration) time.Duration {
 	return s.pace.wait(s.state(hash), now, 0)
 }
 
+// waitOf returns how long it takes from now until the key may come n times more, after begun times
+// that are not charged yet. n may be above the burst: then it may come when nothing else counts.
+func (s *sketch) waitOf(hash uint64, now time.Duration, begun, n int) time.Duration {
+	if s.cells == nil {
+		return 0
+	}
+	end := s.nextOf(s.state(hash), now, begun) + min(s.every*time.Duration(n), s.burst)
+	return max(end-now-s.burst, 0)
+}
+
 // charge notes that the key has come. A cell that other keys have brought further stays as it
 // is: it says nothing about this key.
-func (s *sketch) charge(hash uint64, now time.Duration) {
+func (s *sketch) charge(hash uint64, now time.Duration) { s.chargeOf(hash, now, 1) }
+
+// chargeOf is charge for a key that has come n times.
+func (s *sketch) chargeOf(hash uint64, now time.Duration, n int) {
+	if s.cells == nil || n == 0 {
+		return
+	}
+	s.raise(hash, s.nextOf(s.state(hash), now, n))
+}
+
+// raise notes that the state of the key is whole, or what others have brought its cells to.
+func (s *sketch) raise(hash uint64, whole time.Duration) {
 	if s.cells == nil {
 		return
 	}
-	next := s.next(s.state(hash), now)
 	for row := range rows {
 		c := s.cell(row, hash)
-		*c = max(*c, next)
+		*c = max(*c, whole)
 	}
 }

@@ -53,6 +53,12 @@ type Config struct {
 	NetworkRate      int           `name:"network-rate" env:"PIM_NETWORK_RATE" default:"400" placeholder:"N" help:"The same for one /24 of IPv4, or one /48 of IPv6. 0: no bound."`
 	UserLogins       int           `name:"user-logins" env:"PIM_USER_LOGINS" default:"20" placeholder:"N" help:"Logins of one user a second, of which 20 s' worth may come at once; further ones are told to come back later. 0: no bound."`
 	DeviceLogins     int           `name:"device-logins" env:"PIM_DEVICE_LOGINS" default:"5" placeholder:"N" help:"The same for one device of a user. 0: no bound."`
+	ConnectionFrames int           `name:"connection-frames" env:"PIM_CONNECTION_FRAMES" default:"5000" placeholder:"N" help:"Frames that one connection sends a second, of which 10 s' worth may come at once, at least 1000; what comes faster is read later, and a client that goes on like that for a minute is told to come back later. 0: no bound."`
+	ConnectionBytes  int           `name:"connection-bytes" env:"PIM_CONNECTION_BYTES" default:"2097152" placeholder:"BYTES" help:"The same for bytes, at least 65536. 0: no bound."`
+	UserGroups       int           `name:"user-groups" env:"PIM_USER_GROUPS" default:"100" placeholder:"N" help:"Groups that one user creates in an hour, as this node counts; further ones are refused, and may be created later. 0: no bound."`
+	UserMembers      int           `name:"user-members" env:"PIM_USER_MEMBERS" default:"10000" placeholder:"N" help:"Members that one user adds to groups in an hour, those of new groups included. 0: no bound."`
+	UserStrangers    int           `name:"user-strangers" env:"PIM_USER_STRANGERS" default:"300" placeholder:"N" help:"Users to whom one user writes for the first time in an hour, if these have not written before. 0: no bound."`
+	FreeUsers        string        `name:"free-users" env:"PIM_FREE_USERS" default:"" placeholder:"USERS" help:"Users whom user-groups, user-members and user-strangers do not bound, such as bots, with commas between them."`
 	MaxMemory        int           `name:"max-memory" env:"PIM_MAX_MEMORY" default:"0" placeholder:"BYTES" help:"Memory in use, garbage left out, above which new connections are turned away. 0: three quarters of GOMEMLIMIT, or else of what the control group or the machine has."`
 	IdleTimeout      time.Duration `name:"idle-timeout" env:"PIM_IDLE_TIMEOUT" default:"5m" placeholder:"DURATION" help:"A connection that sent nothing for this long is closed. Clients ping at half of it, or as they announce."`
 	MaxHeartbeat     time.Duration `name:"max-heartbeat" env:"PIM_MAX_HEARTBEAT" default:"10m" placeholder:"DURATION" help:"Longest heartbeat that a client may announce; it is closed 30 s after one that did not come. 0 ignores announcements."`
@@ -221,7 +227,23 @@ func (c *Config) validateProxies() error {
 	return nil
 }
 
+// freeUsers returns the users in FreeUsers.
+func (c *Config) freeUsers() (users []pim.UserID) {
+	for _, text := range strings.Split(c.FreeUsers, ",") {
+		if text = strings.TrimSpace(text); text != "" {
+			users = append(users, pim.UserID(text))
+		}
+	}
+	return users
+}
+
 func (c *Config) validateBounds() error {
+	for _, u := range c.freeUsers() {
+		var e *pim.Error
+		if errors.As(u.Validate(), &e) {
+			return wrong("free-users", "%s", e.Text)
+		}
+	}
 	for _, b := range []struct {
 		name     string
 		n        int
@@ -234,6 +256,11 @@ func (c *Config) validateBounds() error {
 		{"network-rate", c.NetworkRate, 0, 1_000_000},
 		{"user-logins", c.UserLogins, 0, 1_000_000},
 		{"device-logins", c.DeviceLogins, 0, 1_000_000},
+		{"connection-frames", orLeast(c.ConnectionFrames, 1000), 1000, 1_000_000}, // less, and one read could be too much for a minute
+		{"connection-bytes", orLeast(c.ConnectionBytes, 65_536), 65_536, 100_000_000},
+		{"user-groups", c.UserGroups, 0, 1_000_000},
+		{"user-members", c.UserMembers, 0, 1_000_000_000},
+		{"user-strangers", c.UserStrangers, 0, 1_000_000_000},
 		{"max-memory", c.MaxMemory, 0, math.MaxInt},
 		{"queue-bytes", c.QueueBytes, pim.MaxFrame, 1 << 30}, // the largest frame must fit
 		{"in-flight", c.InFlight, 1, 65_536},
@@ -268,6 +295,14 @@ func (c *Config) validateBounds() error {
 		return wrong("retain", "%s is not 0, for ever, nor from %s, for which a message that is sent again is known, to %s", c.Retain, pim.DedupWindow, longestWindow)
 	}
 	return nil
+}
+
+// orLeast returns n, or least if n is 0, for no bound.
+func orLeast(n, least int) int {
+	if n == 0 {
+		return least
+	}
+	return n
 }
 
 func (c *Config) validateLog() error {
