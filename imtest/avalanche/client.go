@@ -133,6 +133,7 @@ func (w *world) leaves(c *client) {
 	if c.in {
 		c.in = false
 		w.in--
+		w.report.Lost += w.Cohort
 	}
 	c.using = 0
 }

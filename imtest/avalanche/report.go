@@ -13,6 +13,7 @@ type Report struct {
 	Policy    string `json:"policy"`
 	Admission bool   `json:"admission"`
 
+	Lost      int `json:"lost"`      // connections that clients have lost
 	Falls     int `json:"falls"`     // of sites under their load; those that were to die are not counted
 	Attempts  int `json:"attempts"`  // to connect, that have reached a site or were swallowed by a dead one
 	Refused   int `json:"refused"`   // of these, by a site
