@@ -11,7 +11,7 @@ import (
 	"github.com/pim-im/pim/wire/wirepb"
 )
 
-// client is one device, or a cohort of them. One that has never lost its connection is this and no more, 40 bytes. Others
+// client is one device, or a cohort of them. One that has never lost its connection is this and no more, 32 bytes. Others
 // have their engine as well, some 3.5 KiB.
 type client struct {
 	engine *engine.Engine

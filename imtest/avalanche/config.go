@@ -79,9 +79,9 @@ const (
 	power  = 2
 	steady = 0.3
 	// A site whose CPU is behind by fallBehind has not answered its clients' pings for so long, and whatever watches
-	// it starts it again; so does a site whose memory is full, at bursts times its capacity. It takes restart.
+	// it starts it again; so does a site whose memory is full, at overfull times its capacity. It takes restart.
 	fallBehind = 10 * time.Second
-	bursts     = 1.2
+	overfull   = 1.2
 	restart    = 30 * time.Second
 
 	trip   = 50 * time.Millisecond // there and back

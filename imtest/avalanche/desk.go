@@ -70,14 +70,14 @@ func (w *world) gateway(s *site, shares int) lbs.Gateway {
 
 // question is one that reaches an LBS.
 func (w *world) question(e event) {
-	w.now1.questions++
+	w.asked.questions++
 	if w.away(int(e.site)) {
 		return // swallowed
 	}
 	d := &w.desks[e.site]
 	e.kind = answered
 	if v := d.gate.Connection(w.now, netip.Addr{}); v.Refused() {
-		w.now1.unheard++
+		w.asked.unheard++
 		err := v.Err().(*pim.Error)
 		if w.Heedless {
 			err.RetryAfter = 0

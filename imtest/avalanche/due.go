@@ -33,7 +33,7 @@ type event struct {
 }
 
 // due holds events by the moment at which they happen, until the end of a run: those that come later are not kept. Of one
-// moment, the first that was planned comes first. It takes 8 bytes for each millisecond of the run and 24 for each event
+// moment, the first that was planned comes first. It takes 8 bytes for each millisecond of the run and 20 for each event
 // that waits.
 type due struct {
 	first, last []int32 // by moment; 0: none

@@ -67,7 +67,7 @@ func (r *Report) load(connections, capacity int) {
 // note adds the second that has passed.
 func (w *world) note() {
 	k, r := w.Cohort, &w.report
-	s := Second{Questions: w.now1.questions * k, Out: (len(w.clients) - w.in) * k}
+	s := Second{Questions: w.asked.questions * k, Out: (len(w.clients) - w.in) * k}
 	for i := range w.sites {
 		site := &w.sites[i]
 		m := Moment{site.connections * k, site.second.attempts * k, site.second.refused * k, site.second.letIn * k}
@@ -81,10 +81,10 @@ func (w *world) note() {
 		site.second = counts{}
 	}
 	r.Questions += s.Questions
-	r.Unheard += w.now1.unheard * k
+	r.Unheard += w.asked.unheard * k
 	r.MostOut, r.MostAsked = max(r.MostOut, s.Out), max(r.MostAsked, s.Questions)
 	r.Series = append(r.Series, s)
-	w.now1 = questions{}
+	w.asked = asked{}
 }
 
 // sum adds what the whole run has come to.

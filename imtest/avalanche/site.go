@@ -99,7 +99,7 @@ func (w *world) attempt(e event) {
 	s.second.letIn++
 	s.connections++
 	w.report.load(s.connections, w.Capacity/w.Cohort)
-	if float64(s.connections) > bursts*float64(w.Capacity/w.Cohort) {
+	if float64(s.connections) > overfull*float64(w.Capacity/w.Cohort) {
 		w.falls(s)
 		return
 	}

@@ -29,9 +29,9 @@ type world struct {
 	servers  [][]string // what the clients of each home know, in the order in which they try them
 	lbs      []string   // where LBS are
 	first    []engine.Answer
-	standing event // the one under way, if a transport stands
+	standing event // the one that is played, if a transport stands
 
-	now1   questions
+	asked  asked
 	report Report
 }
 
@@ -41,8 +41,8 @@ type start struct {
 	at   time.Duration
 }
 
-// questions are those of the second under way, at all LBS.
-type questions struct{ questions, unheard int }
+// asked is how many questions have come in the second under way to all LBS, and how many of them were refused.
+type asked struct{ questions, unheard int }
 
 // Run plays c and returns what it has come to. The same Config has the same Report.
 func Run(ctx context.Context, c Config) (*Report, error) {
@@ -50,20 +50,18 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 		return nil, err
 	}
 	w := newWorld(c)
-	for second := 0; w.now < c.For; second++ {
+	for w.now < c.For {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		w.begins()
-		for m := moment(w.now); m < moment(w.now)+int(time.Second/tick); m++ {
-			at := w.now
-			w.now = time.Duration(m) * tick
+		end := w.now + time.Second
+		for ; w.now < end; w.now += tick {
+			m := moment(w.now)
 			for e, ok := w.due.take(m); ok; e, ok = w.due.take(m) {
 				w.play(e)
 			}
-			w.now = at
 		}
-		w.now += time.Second
 		w.note()
 	}
 	w.sum()
