@@ -29,6 +29,7 @@ type gatewaysJSON struct {
 	Candidates []candidateJSON `json:"candidates"`
 	Lease      string          `json:"lease,omitempty"`
 	ExpiresMS  int64           `json:"expires_ms,omitempty"`
+	KeepMS     int64           `json:"keep_ms,omitempty"`
 	WindowMS   int64           `json:"window_ms"`
 	Reason     string          `json:"reason,omitempty"`
 	Ticket     string          `json:"ticket,omitempty"`
@@ -146,7 +147,7 @@ func (b *balance) sign(answer lbs.Answer, ticket lbs.Ticket, at time.Duration, n
 		for _, c := range answer.Candidates {
 			lease.Gateways = append(lease.Gateways, c.Gateway.Name)
 		}
-		body.ExpiresMS = lease.Expires.UnixMilli()
+		body.ExpiresMS, body.KeepMS = lease.Expires.UnixMilli(), millisUp(answer.Expires-at)
 		body.Lease, err = b.signer.IssueLease(lease, now)
 		return body, err
 	}
