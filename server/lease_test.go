@@ -220,3 +220,20 @@ func TestAttackWithLeases(t *testing.T) {
 	}
 	t.Logf("%d attempts with bad leases", tries)
 }
+
+// On a single node nobody waits for more places than one user may have: whoever comes again and again,
+// as a script does, dials the node itself.
+func TestOneNodeForAScript(t *testing.T) {
+	t.Parallel()
+	n := start(t, config(t), server.Options{})
+	n.knows(1, "open")
+	for i := range 40 {
+		begun := time.Now()
+		if err := n.comesIn("alice", pim.DeviceID(fmt.Sprint("run-", i))); err != nil {
+			t.Fatalf("run %d, after %v: %v", i, time.Since(begun), err)
+		}
+	}
+	if got := n.metric(`pim_lbs_refusals_total{reason="alone"}`); got < 20 {
+		t.Errorf("%d of 40 runs were told to dial the node", got)
+	}
+}
