@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -32,7 +33,9 @@ type finder struct {
 	ticket string        // of the last answer, if that was to wait
 	askAt  time.Duration // told to wait: no question before
 	alive  bool          // an LBS has said in this round that it can't answer now
+	plain  string        // a node has said in this round that it answers no questions
 
+	lease   string        // of the place
 	alone   time.Duration // the longest that was told
 	aloneAt time.Duration // no LBS answers: when a gateway that is remembered is dialled; 0: not set
 	known   []Candidate   // gateways that were named, those of the last answer first
@@ -58,6 +61,10 @@ func (f *finder) knows(now time.Duration) bool {
 	}
 	return false
 }
+
+// hopeless reports whether nothing is to be hoped for from those who have not answered: a node has said
+// that it answers no questions, and no LBS was ever heard of.
+func (f *finder) hopeless() bool { return f.plain != "" && f.alone == 0 && !f.alive }
 
 // freeAt returns when the next question may be asked, or a gateway be dialled without, and why not
 // before.
@@ -169,7 +176,7 @@ func (e *Engine) ask() {
 		return
 	}
 	e.route.ungive() // the app may interrupt the question, and there is no place then
-	e.link.phase, f.alive = asking, false
+	e.link.phase, f.alive, f.plain = asking, false, ""
 	e.question(e.race.begin(now, f.lbs.take(now)))
 }
 
@@ -200,6 +207,9 @@ func (e *Engine) answered(in Answered) {
 		if keep <= 0 {
 			keep = placeKept
 		}
+		if f.lease = ""; len(in.Answer.Lease) <= maxSigned {
+			f.lease = in.Answer.Lease
+		}
 		f.remember(place)
 		order := append([]string{place[0].Server}, shuffled(place[1:], e.cfg.Random)...)
 		e.route.give(order, now+keep)
@@ -215,6 +225,14 @@ func (e *Engine) answered(in Answered) {
 		f.askAt = now + time.Duration(e.cfg.Random()*float64(window))
 		e.retreat(errNoPlace, 0)
 	}
+}
+
+// leaseFor returns the lease of the place that leads to server; empty: there is none.
+func (e *Engine) leaseFor(server string) string {
+	if e.route.givenUntil != never && slices.Contains(e.route.given, server) {
+		return e.finder.lease
+	}
+	return ""
 }
 
 // trusted returns those of the candidates that the client may dial, each once.
@@ -251,7 +269,7 @@ func (e *Engine) unanswered(in Unanswered) {
 			until = now + after
 		}
 		e.spare(in.Attempt, lbs, until, errPlain)
-		next = f.lbs.next(now)
+		f.plain, next = lbs, f.lbs.next(now)
 	case kind == pim.KindUnauthorized || kind == pim.KindForbidden: // the token, and the ticket if one was shown
 		f.ticket = ""
 		e.retreat(in.Err, max(e.backoff.refused(now), e.backoff.askedFor(in.Err)))
@@ -263,10 +281,10 @@ func (e *Engine) unanswered(in Unanswered) {
 			e.spare(in.Attempt, lbs, now+after+time.Duration(e.cfg.Random()*float64(after)/4), in.Err)
 		}
 	}
-	switch e.race.failed(in.Attempt, next) {
-	case another:
+	switch verdict := e.race.failed(in.Attempt, next); {
+	case verdict == another:
 		e.question(e.race.attempt(now, f.lbs.take(now)))
-	case over:
+	case verdict == over, f.hopeless():
 		e.unfound(in.Err)
 	}
 }
@@ -283,14 +301,14 @@ func (e *Engine) spare(attempt uint64, lbs string, until time.Duration, why erro
 // tickQuestions does what is due while questions are under way.
 func (e *Engine) tickQuestions() {
 	now, f := e.now.Mono, &e.finder
-	switch e.race.due(now) {
-	case another:
-		if f.lbs.next(now) == "" {
-			e.race.noMore()
-			return
-		}
+	switch verdict := e.race.due(now); {
+	case verdict == another && f.hopeless():
+		e.unfound(errPlain)
+	case verdict == another && f.lbs.next(now) == "":
+		e.race.noMore()
+	case verdict == another:
 		e.question(e.race.attempt(now, f.lbs.take(now)))
-	case over:
+	case verdict == over:
 		err := errNoLBS
 		if e.race.noToken != nil {
 			err = e.race.noToken
@@ -318,5 +336,6 @@ func (e *Engine) unfound(err error) {
 		e.hangUpAttempt(n)
 	}
 	e.route.ungive()
+	e.route.begin(f.plain)
 	e.dialRound()
 }

@@ -277,6 +277,7 @@ type Answer struct {
 	Candidates []Candidate   // the first is dialled at once; empty: there is no place now
 	Keep       time.Duration // for how long the place is kept, from now on; 0: 10 s
 	Window     time.Duration // no place: the next question is asked at a random moment within it, 1 s to 1 h
+	Lease      string        // a place: says so to the gateway, in Hello
 	Ticket     string        // no place: stands in for the token of the next question
 	Alone      time.Duration // within what time a client dials that no LBS answers; at most 1 h
 }

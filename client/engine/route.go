@@ -107,6 +107,13 @@ func (r *route) placed(now time.Duration) bool {
 	return false
 }
 
+// begin gives server its turn, if it is one of those that are dialled.
+func (r *route) begin(server string) {
+	if i := slices.Index(r.order(), server); i >= 0 {
+		r.turn = i
+	}
+}
+
 // reset gives the first candidate its turn.
 func (r *route) reset() { r.turn = 0 }
 
