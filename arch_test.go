@@ -37,7 +37,7 @@ var layers = [][]string{
 var outside = map[string][]string{
 	"content":  {"."}, // the server does not look into payloads
 	"client":   {".", "wire", "content"},
-	"imtest":   {".", "wire", "store", "clock", "placement", "bus", "strictjson", "account", "conv", "inbox", "gateway", "server", "client"},
+	"imtest":   {".", "wire", "store", "clock", "placement", "bus", "limit", "lbs", "strictjson", "account", "conv", "inbox", "gateway", "server", "client"},
 	"examples": {".", "client"},
 	"cmd":      {".", "wire", "strictjson", "account", "server", "web", "client", "content", "imtest"},
 }

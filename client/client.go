@@ -35,6 +35,7 @@ type Client struct {
 	wg       sync.WaitGroup // the loop, dials, calls of Options.Token, and closing connections
 	commands chan command
 	dialled  chan dialled
+	found    chan found
 	asking   chan struct{} // capacity 1; full while the app is asked for a token
 	events   chan Event
 	state    atomic.Uint32
@@ -109,7 +110,7 @@ func open(ctx context.Context, o Options, dialers map[string]*transport.Dialer) 
 	c := &Client{
 		key:     snapshot.Meta.Key,
 		options: o, log: o.Logger, dialers: dialers, store: o.Store, begun: time.Now(),
-		commands: make(chan command), dialled: make(chan dialled, maxDials),
+		commands: make(chan command), dialled: make(chan dialled, maxDials), found: make(chan found, maxDials),
 		asking: make(chan struct{}, 1), closed: make(chan struct{}),
 		sendings: make(map[pim.ClientMessageID][]*Sending),
 		answers:  make(map[uint64]chan engine.Pulled),
@@ -132,7 +133,7 @@ func open(ctx context.Context, o Options, dialers map[string]*transport.Dialer) 
 		c.events = make(chan Event, o.EventBuffer)
 	}
 	c.loop.engine = engine.New(engine.Config{
-		User: o.User, Device: o.Device, Agent: o.Agent, Watch: o.Watch, Peek: o.Peek, Confirms: o.Confirm, Servers: o.servers(),
+		User: o.User, Device: o.Device, Agent: o.Agent, Watch: o.Watch, Peek: o.Peek, Confirms: o.Confirm, Servers: o.servers(), LBS: o.lbs(),
 		BackoffMin: o.BackoffMin, BackoffMax: o.BackoffMax, RequestTimeout: o.RequestTimeout,
 		LazyGap: o.LazyGap, Random: mathrand.Float64,
 	}, snapshot)

@@ -30,16 +30,16 @@ type dialled struct {
 	err     error
 }
 
-// dial gets a token and connects, in a goroutine of its own; the outcome comes on
-// c.dialled, unless the loop has ended.
-func (c *Client) dial(to engine.Dial) {
+// dial gets a token, if token is empty, and connects, in a goroutine of its own; the outcome comes
+// on c.dialled, unless the loop has ended.
+func (c *Client) dial(to engine.Dial, token string) {
 	ctx, cancel := context.WithTimeout(c.ctx, maxDialing)
 	c.loop.dialling[to.Attempt] = cancel
 	c.wg.Add(1)
 	go func() {
 		defer c.wg.Done()
 		defer cancel()
-		d := c.connectTo(ctx, to)
+		d := c.connectTo(ctx, to, token)
 		select {
 		case c.dialled <- d:
 		case <-c.closed:
@@ -50,15 +50,18 @@ func (c *Client) dial(to engine.Dial) {
 	}()
 }
 
-func (c *Client) connectTo(ctx context.Context, to engine.Dial) dialled {
-	d := dialled{attempt: to.Attempt}
+func (c *Client) connectTo(ctx context.Context, to engine.Dial, token string) dialled {
+	d := dialled{attempt: to.Attempt, token: token}
 	dialer := c.dialers[to.Server]
 	if dialer == nil { // named by a server
 		if dialer, d.err = c.options.dialer(to.Server); d.err != nil {
 			return d
 		}
 	}
-	if d.token, d.noToken = c.token(ctx); d.noToken == nil {
+	if token == "" {
+		d.token, d.noToken = c.token(ctx)
+	}
+	if d.noToken == nil {
 		d.conn, d.err = dialer.Dial(ctx)
 	}
 	return d

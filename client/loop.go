@@ -40,7 +40,8 @@ type loop struct {
 	replies   []reply
 	wakeTimer *time.Timer
 	steppedAt time.Duration                 // the last step, on the clock of Time.Mono
-	dialling  map[uint64]context.CancelFunc // attempts under way
+	dialling  map[uint64]context.CancelFunc // attempts and questions under way
+	token     string                        // of the question that was just answered; empty: the app is asked
 	views     []*View                       // open, in the order in which they were opened
 }
 
@@ -99,6 +100,8 @@ func (c *Client) run() {
 			c.takeMore()
 		case d := <-c.dialled:
 			c.connect(d)
+		case f := <-c.found:
+			c.learn(f)
 		case <-l.wakeTimer.C:
 		}
 		c.tick()
@@ -257,7 +260,10 @@ func (c *Client) perform() bool {
 			c.hangUp(attempt)
 		}
 		for _, d := range out.Dials {
-			c.dial(d)
+			c.dial(d, l.token)
+		}
+		for _, q := range out.Questions {
+			c.find(q)
 		}
 		for _, ev := range out.Events {
 			c.show(ev)

@@ -18,14 +18,19 @@ import (
 // required, and Server or Servers.
 type Options struct {
 	// Server is where to connect: http(s)://host:port or ws(s)://host:port for
-	// WebSocket, tcp://host:port for TCP, tls://host:port for TCP with TLS 1.3.
+	// WebSocket, tcp://host:port for TCP, tls://host:port for TCP with TLS 1.3. It may be an
+	// LBS as well: it is asked which gateway to dial, and when, on start and after each loss, if
+	// all servers are named with http or https. One that does not say is dialled itself.
 	Server string
 	// Servers are further gateways of the same server. The client tries the last good
 	// one first. If one does not answer within 2.5 s, it tries another beside it.
 	Servers []string
+	// Direct, if true, dials Server and Servers without asking which gateway to dial. For tools that
+	// measure one server.
+	Direct bool
 	// Token returns a token for the user, within 10 s. The client calls it before every
 	// attempt to connect, never twice at once. Token should return a token that is still
-	// good: when the server refuses a token, the client asks for another, after waits
+	// good (the attempt that follows an answer of an LBS has the token of the question): when the server refuses a token, the client asks for another, after waits
 	// that grow to 10·BackoffMax. If Token returns an error, or nothing in time, the
 	// client tells the app by a StateEvent and asks again, as after any other failure to
 	// connect. If the error is a *pim.Error, the client heeds its RetryAfter, and takes

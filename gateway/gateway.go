@@ -78,16 +78,17 @@ type Options struct {
 	Verifier Verifier
 	Homes    Homes // nil: this is the only node
 	Limits   Limits
-	Presence bool                 // tell who is connected and who writes
-	Retain   time.Duration        // for how long the server keeps entries, to tell clients; 0: for ever
-	Proxies  Proxies              // trusted to name clients' addresses
-	Store    string               // the store's identity, for Welcome
-	Now      func() time.Time     // for what clients are told and to judge tokens; nil: time.Now
-	Doubt    func() error         // returns why Now may be wrong, a *pim.Error, or nil; nil: Now is never in doubt
-	Full     func() bool          // reports that no file descriptor is left for one more TCP connection; nil: never
-	Mono     func() time.Duration // never decreases, for limits of time; nil: since New
-	Live     func() uint64        // bytes of memory in use, garbage left out, for Limits.Memory; nil: the runtime's
-	Logger   *slog.Logger         // nil: slog.Default
+	Presence bool                                      // tell who is connected and who writes
+	Retain   time.Duration                             // for how long the server keeps entries, to tell clients; 0: for ever
+	Proxies  Proxies                                   // trusted to name clients' addresses
+	Store    string                                    // the store's identity, for Welcome
+	Now      func() time.Time                          // for what clients are told and to judge tokens; nil: time.Now
+	Doubt    func() error                              // returns why Now may be wrong, a *pim.Error, or nil; nil: Now is never in doubt
+	Lease    func(lease string, user pim.UserID) error // refuses a user whose Hello has this lease, with a *pim.Error; nil: none is needed
+	Full     func() bool                               // reports that no file descriptor is left for one more TCP connection; nil: never
+	Mono     func() time.Duration                      // never decreases, for limits of time; nil: since New
+	Live     func() uint64                             // bytes of memory in use, garbage left out, for Limits.Memory; nil: the runtime's
+	Logger   *slog.Logger                              // nil: slog.Default
 }
 
 // Gateway serves connections.

@@ -127,6 +127,11 @@ func (c *conn) handshake(remote string) error {
 	if claims.Device != "" && claims.Device != c.device {
 		return pim.Errorf(pim.KindUnauthorized, "the token is for device %q only", string(claims.Device))
 	}
+	if g.Lease != nil {
+		if err := g.Lease(hello.Lease, c.user); err != nil {
+			return err
+		}
+	}
 	if v := g.gate.Login(g.Mono(), c.user, c.device); v.Refused() {
 		g.Metrics.refused(v)
 		return v.Err()

@@ -79,7 +79,7 @@ func (a *Actor) Connects() {
 	}
 	servers := a.lab.servers(len(a.id.User+pim.UserID(a.id.Device))%2 == 1)
 	c, err := client.Open(context.Background(), client.Options{
-		Servers: servers, User: a.id.User, Device: a.id.Device, Store: disk{a.memory, a},
+		Servers: servers, Direct: true, User: a.id.User, Device: a.id.Device, Store: disk{a.memory, a},
 		Token: func(context.Context) (string, error) {
 			return a.lab.keys.Issue(a.id.User, time.Hour, time.Now())
 		},

@@ -106,16 +106,9 @@ type Balancer struct {
 	rate     float64 // of all gateways of the last view that had any
 	part     float64 // this LBS's part of rate
 	alone    time.Duration
-	broken   broken // only in tests
+	broken   Defects
 
 	options []option // scratch of Ask
-}
-
-// broken names the defects that tests give a Balancer, to show that they find them.
-type broken struct {
-	forgets   bool // it does not note what it has assigned
-	trusts    bool // it gives places to strangers
-	noWindows bool // all who wait ask again within MinWindow
 }
 
 // gateway is a Gateway of the current view.
@@ -179,7 +172,7 @@ func (b *Balancer) Update(v View, now time.Duration) {
 // Ask answers one client.
 func (b *Balancer) Ask(r Request, now time.Duration) Answer {
 	// Nothing changes before it is clear that the question counts, not even by rounding.
-	if r.User == "" && !b.broken.trusts {
+	if r.User == "" && !b.broken.has(Trusts) {
 		return Answer{Outcome: Stranger, Window: StrangerWindow}
 	}
 	user := b.users.of(r.User)
@@ -201,7 +194,7 @@ func (b *Balancer) Ask(r Request, now time.Duration) Answer {
 		return Answer{Outcome: Crowded, Window: b.comeBack(counts, eager, rate, now), Alone: b.alone}
 	}
 	user.places.take(placesOfUser, now)
-	if o := &b.options[first]; !b.broken.forgets {
+	if o := &b.options[first]; !b.broken.has(Forgets) {
 		o.ledger.assign(o.cost)
 	}
 	return Answer{Outcome: Assigned, Candidates: b.candidates(first), Alone: b.alone, Expires: now + LeaseTime}
@@ -226,7 +219,7 @@ func (b *Balancer) comeBack(counts, eager bool, rate float64, now time.Duration)
 	if len(b.options) == 0 {
 		w = max(w, FullWindow)
 	}
-	if b.broken.noWindows {
+	if b.broken.has(NoWindows) {
 		w = MinWindow
 	}
 	if counts {

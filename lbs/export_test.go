@@ -13,19 +13,13 @@ const (
 )
 
 // NewForgetful returns a Balancer with a defect: it forgets what it has assigned.
-func NewForgetful(r *rand.Rand) *Balancer { return with(r, broken{forgets: true}) }
+func NewForgetful(r *rand.Rand) *Balancer { return NewBroken(r, Forgets) }
 
 // NewTrusting returns a Balancer with a defect: it gives places to whoever asks.
-func NewTrusting(r *rand.Rand) *Balancer { return with(r, broken{trusts: true}) }
+func NewTrusting(r *rand.Rand) *Balancer { return NewBroken(r, Trusts) }
 
 // NewHasty returns a Balancer with a defect: it has all who wait come back at once.
-func NewHasty(r *rand.Rand) *Balancer { return with(r, broken{noWindows: true}) }
-
-func with(r *rand.Rand, d broken) *Balancer {
-	b := New(r)
-	b.broken = d
-	return b
-}
+func NewHasty(r *rand.Rand) *Balancer { return NewBroken(r, NoWindows) }
 
 // Resign returns what l has signed, signed with the same key, with another typ.
 func (l *Signer) Resign(signed, typ string) (string, error) {

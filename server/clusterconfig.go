@@ -28,6 +28,7 @@ type ClusterConfig struct {
 	Advertise string `name:"advertise" env:"PIM_ADVERTISE" default:"" placeholder:"URL,..." help:"Where clients reach this node, as they give it to --server: one URL for WebSocket (https://HOST), one for TCP (tls://HOST:PORT), or both with a comma between them. Nodes with the role lbs name it to clients; a gateway without it is named by itself only."`
 
 	LBSSecretFile string `name:"lbs-secret-file" env:"PIM_LBS_SECRET_FILE" default:"" placeholder:"FILE" help:"File with the secret by which nodes with the role lbs sign what they give to clients: at least 32 random bytes, the same on all nodes, used for nothing else. Empty: each node makes one at its start, and what it signs is good at that node only."`
+	RequireLease  bool   `name:"require-lease" env:"PIM_REQUIRE_LEASE" default:"false" help:"Turn away clients that no LBS has sent to this node: their Hello has no lease, or one that is forged, expired, or for another node or user. Clients that do not ask an LBS, as those of earlier versions, can't connect then."`
 
 	ClusterTokenFile string `name:"cluster-token-file" env:"PIM_CLUSTER_TOKEN_FILE" default:"" placeholder:"FILE" help:"File with a secret that all nodes have, in one line of at least 16 characters."`
 	ClusterCA        string `name:"cluster-ca" env:"PIM_CLUSTER_CA" default:"" placeholder:"FILE" help:"Certificate (PEM) of the cluster's own authority: then the nodes encrypt what they say to each other, and whoever has a certificate of it is a node. Needs cluster-cert and cluster-key."`
@@ -60,6 +61,9 @@ func (c *Config) validateCluster() error {
 	}
 	if err := bus.CheckName("node", c.NodeName()); err != nil {
 		return wrong("node", "%s", text(err))
+	}
+	if c.RequireLease && c.LBSSecretFile == "" && !c.has(bus.RoleLBS) {
+		return wrong("require-lease", "this node has no role lbs and no lbs-secret-file, so no lease would be good")
 	}
 	roles, err := bus.ParseRoles(c.Roles)
 	if err != nil {

@@ -29,6 +29,7 @@ type gatewaysJSON struct {
 	Candidates []candidateJSON `json:"candidates"`
 	Lease      string          `json:"lease,omitempty"`
 	ExpiresMS  int64           `json:"expires_ms,omitempty"`
+	KeepMS     int64           `json:"keep_ms,omitempty"`
 	WindowMS   int64           `json:"window_ms"`
 	Reason     string          `json:"reason,omitempty"`
 	Ticket     string          `json:"ticket,omitempty"`
@@ -129,11 +130,21 @@ func (s *Server) gatewaysFor(r *http.Request) (body gatewaysJSON, refused *refus
 		unshown.err.RetryAfter = answer.Window
 		return body, unshown
 	}
+	if s.aloneFor(answer.Outcome) {
+		return body, refuse("alone", http.StatusServiceUnavailable, pim.KindUnavailable, elsewhere, "this is the only node: dial it")
+	}
 	if body, err = s.balance.sign(answer, ticket, at, s.clock.Relied()); err != nil {
 		return body, &refusal{"internal", http.StatusInternalServerError, asError(err)}
 	}
 	s.balance.answers.WithLabelValues(answer.Outcome.String()).Inc()
 	return body, nil
+}
+
+// aloneFor reports whether the client may as well dial this node: there is no other, and what keeps the client waiting is not that
+// too many come, but that the user has had many places, which the gateway bounds by its logins, or that the node
+// does not acknowledge now, which devices that only read need not wait for. So a script that sends a hundred messages takes no longer than it did.
+func (s *Server) aloneFor(outcome lbs.Outcome) bool {
+	return s.cluster == nil && !s.config.RequireLease && (outcome == lbs.Greedy || outcome == lbs.Crowded && s.gate() != nil)
 }
 
 // sign returns what a client is told, with a lease or a ticket. at is when the answer was given, as its times count, and now is the
@@ -146,7 +157,7 @@ func (b *balance) sign(answer lbs.Answer, ticket lbs.Ticket, at time.Duration, n
 		for _, c := range answer.Candidates {
 			lease.Gateways = append(lease.Gateways, c.Gateway.Name)
 		}
-		body.ExpiresMS = lease.Expires.UnixMilli()
+		body.ExpiresMS, body.KeepMS = lease.Expires.UnixMilli(), millisUp(answer.Expires-at)
 		body.Lease, err = b.signer.IssueLease(lease, now)
 		return body, err
 	}

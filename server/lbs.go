@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/bus"
 	"github.com/pim-im/pim/lbs"
@@ -68,6 +69,29 @@ func (s *Server) newBalance(signer *lbs.Signer) *balance {
 	})
 	s.metrics.MustRegister(b.answers, b.refusals, b.gateways, waiting)
 	return b
+}
+
+// leaseCheck returns what refuses a client whose Hello has no good lease; nil without require-lease.
+func (s *Server) leaseCheck() func(string, pim.UserID) error {
+	if !s.config.RequireLease {
+		return nil
+	}
+	refusals := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "pim_lease_refusals_total", Help: "Clients that were refused because of their lease, by reason (missing, forged, expired, foreign).",
+	}, []string{"reason"})
+	for _, err := range []error{lbs.ErrNoLease, lbs.ErrForged, lbs.ErrExpired, lbs.ErrForeign} {
+		refusals.WithLabelValues(lbs.Reason(err))
+	}
+	s.metrics.MustRegister(refusals)
+	node := s.config.NodeName()
+	return func(lease string, user pim.UserID) error {
+		err := s.signer.CheckLease(lease, node, user, s.clock.Relied())
+		if err != nil {
+			refusals.WithLabelValues(lbs.Reason(err)).Inc()
+			return err
+		}
+		return nil
+	}
 }
 
 // nodes returns the nodes that are there and the name of this one, of whose load it has the newest.

@@ -234,7 +234,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 		Writer: writer, Sessions: sessions, Reader: reader, Acks: s.acks, Verifier: keys, Homes: homes, Store: s.identity, Logger: s.log,
 		Now: s.clock.Relied, Doubt: s.clock.Gate, Mono: s.clock.Mono,
 		Presence: s.config.Presence, Retain: s.config.Retain,
-		Full: s.full, Proxies: s.proxies,
+		Full: s.full, Proxies: s.proxies, Lease: s.leaseCheck(),
 		Limits: gateway.Limits{
 			Connections: s.files.connections, User: s.config.UserConnections, InFlight: s.config.InFlight, QueueBytes: s.config.QueueBytes,
 			Handshake: s.config.HandshakeTimeout, Idle: s.config.IdleTimeout, Write: s.config.WriteTimeout,

@@ -102,7 +102,7 @@ func (n *node) url(scheme string) string {
 func (n *node) connect(user, device, scheme string) *app {
 	n.t.Helper()
 	c, err := client.Open(n.t.Context(), client.Options{
-		Server: n.url(scheme), User: pim.UserID(user), Device: pim.DeviceID(device), TLS: &tls.Config{RootCAs: n.roots},
+		Server: n.url(scheme), Direct: true, User: pim.UserID(user), Device: pim.DeviceID(device), TLS: &tls.Config{RootCAs: n.roots},
 		Token:      func(context.Context) (string, error) { return n.keys.Issue(pim.UserID(user), time.Hour, n.wall()) },
 		BackoffMin: 10 * time.Millisecond, BackoffMax: 100 * time.Millisecond,
 	})

@@ -133,6 +133,7 @@ func vectorFrames() []vectorFrame {
 		{"she calls bob Bob", &wirepb.PIMSendReq{Conversation: "u:alice", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Payload: AppendCommand(nil, rename), Kind: wirepb.EntryKind_ENTRY_KIND_COMMAND}},
 		{"she wants to come back to what bob wrote", &wirepb.PIMSendReq{Conversation: "u:alice", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Payload: AppendCommand(nil, &pim.Command{Kind: pim.CommandUnread, Subject: "d:alice:bob", Known: 7}), Kind: wirepb.EntryKind_ENTRY_KIND_COMMAND}},
 		{"the group is no longer mute", &wirepb.PIMSendReq{Conversation: "u:alice", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Payload: AppendCommand(nil, unmute), Kind: wirepb.EntryKind_ENTRY_KIND_COMMAND}},
+		{"a phone that an LBS has sent", &wirepb.Hello{Version: 1, Token: "TOKEN", Device: "phone", AckSerial: 4, Lease: "LEASE"}},
 		{"a phone that will ping every 3 min 30 s", &wirepb.Hello{Version: 1, Token: "TOKEN", Device: "phone", AckSerial: 4, Agent: "vectors/1", HeartbeatMs: 210000}},
 		{"let in, with all that a Welcome can say", &wirepb.Welcome{
 			Version: 1, User: "alice", ServerMs: 1700000000000, StorageBehind: true, AckSerial: 9, Connection: "c0ffee", ReconnectWindowMs: 1000,

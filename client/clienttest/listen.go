@@ -26,6 +26,7 @@ type Listener struct {
 	mu     sync.Mutex
 	conns  map[*conn]bool
 	refuse bool
+	page   http.HandlerFunc
 }
 
 // conn is one connection.
@@ -58,6 +59,7 @@ func Listen(s *Server) (*Listener, error) {
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	mux := http.NewServeMux()
 	mux.HandleFunc(wire.WebSocketPath, l.upgrade)
+	mux.HandleFunc("/", l.show)
 	l.http = &http.Server{Handler: mux}
 	l.wg.Go(func() { l.http.Serve(web) })
 	l.wg.Go(l.accept)
@@ -116,6 +118,27 @@ func (l *Listener) upgrade(w http.ResponseWriter, r *http.Request) {
 	if frames, err := transport.Accept(w, r); err == nil {
 		l.serve(frames)
 	}
+}
+
+// Show has page answer the requests that are for no WebSocket. Before that the answer is 404.
+func (l *Listener) Show(page http.HandlerFunc) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.page = page
+}
+
+func (l *Listener) show(w http.ResponseWriter, r *http.Request) {
+	if !l.begin() {
+		return
+	}
+	defer l.wg.Done()
+	l.mu.Lock()
+	page := l.page
+	l.mu.Unlock()
+	if page == nil {
+		page = http.NotFound
+	}
+	page(w, r)
 }
 
 // begin adds a handler of the web server to l.wg, because Close waits for handlers and

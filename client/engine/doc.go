@@ -14,7 +14,8 @@
 //     transmitted, report the connection as Lost; the frame needs no attention.
 //  3. Close the connections of the attempts in Hangups, and report nothing more
 //     of them.
-//  4. For each of Dials get a token, dial, and answer with Dialled, NoToken or Lost.
+//  4. For each of Dials get a token, dial, and answer with Dialled, NoToken or Lost. For each of
+//     Questions get a token, ask, and answer with Answered or Unanswered.
 //  5. Hand over Events, Filled and Pulled in order. While the app does not take
 //     them, stop reading from the connection and say so with Pause.
 //  6. Answer each of Reads with FromStore, before any other input.
@@ -60,6 +61,7 @@
 //	race           a round of attempts to connect: when, which one wins
 //	route          which server is tried next
 //	busy           servers that have said when to come back, and are left alone until then
+//	finder         what an LBS has said, and when it is asked again (find.go)
 //	backoff        how long to wait between rounds, and after a refused token
 //	strays         Hellos that nobody awaits, and that may replace a connection
 //	heart          how far apart heartbeats are, found out for each network

@@ -60,12 +60,13 @@ func (fx *effects) request() uint64 {
 	return fx.nextRequest
 }
 
-// hangUpAttempt ends an attempt or its connection. If its Dial was not taken yet, that
-// is taken back.
+// hangUpAttempt ends an attempt or its connection, or a question. If its Dial or Question was not taken
+// yet, that is taken back.
 func (fx *effects) hangUpAttempt(n uint64) {
-	before := len(fx.out.Dials)
+	before := len(fx.out.Dials) + len(fx.out.Questions)
 	fx.out.Dials = slices.DeleteFunc(fx.out.Dials, func(d Dial) bool { return d.Attempt == n })
-	if len(fx.out.Dials) == before {
+	fx.out.Questions = slices.DeleteFunc(fx.out.Questions, func(q Question) bool { return q.Attempt == n })
+	if len(fx.out.Dials)+len(fx.out.Questions) == before {
 		fx.out.Hangups = append(fx.out.Hangups, n)
 	}
 }

@@ -16,8 +16,11 @@ type Config struct {
 	Agent  string // for the server's log
 	// Servers are the URLs to connect to, at least one; the first is tried first.
 	Servers []string
-	Watch   bool // no sync, no acknowledgements: only what Follow names
-	Peek    bool // no acknowledgements, and no pulls but of the own log
+	// LBS are the URLs, http or https, of nodes that may say which gateway to dial: they are asked
+	// before Servers are dialled, see Output.Questions. None: Servers are dialled without asking.
+	LBS   []string
+	Watch bool // no sync, no acknowledgements: only what Follow names
+	Peek  bool // no acknowledgements, and no pulls but of the own log
 	// Confirms says that the app confirms every entry (Confirm). So every hole is
 	// filled without a Fill, however long it is.
 	Confirms bool
@@ -42,6 +45,7 @@ type Engine struct {
 	link     link
 	race     race
 	route    route
+	finder   finder
 	backoff  backoff
 	strays   strays
 	heart    heart
@@ -108,6 +112,7 @@ func New(cfg Config, s Snapshot) *Engine {
 	e.watchdog.timeout = cfg.RequestTimeout
 	e.watchdog.left()
 	e.route.servers = cfg.Servers
+	e.finder = newFinder(cfg.LBS, cfg.Random)
 	e.backoff.min, e.backoff.max, e.backoff.random = cfg.BackoffMin, cfg.BackoffMax, cfg.Random
 	e.heart.restore(s.Networks)
 	e.pulls = pulls{
@@ -179,6 +184,10 @@ func (e *Engine) handle(in Input) error {
 		e.dial()
 	case Dialled:
 		e.greet(in.Attempt, in.Token)
+	case Answered:
+		e.answered(in)
+	case Unanswered:
+		e.unanswered(in)
 	case NoToken:
 		e.noToken(in.Attempt, in.Err)
 	case Lost:
@@ -426,7 +435,7 @@ const never = time.Duration(1<<63 - 1)
 // State returns what the connection is doing.
 func (e *Engine) State() State {
 	switch e.link.phase {
-	case racing, greeting:
+	case asking, racing, greeting:
 		return Connecting
 	case open:
 		return Connected

@@ -24,6 +24,7 @@ func (e *Engine) greet(attempt uint64, token string) {
 	e.write(&wirepb.Hello{
 		Version: wire.Version, Token: token, Device: string(e.cfg.Device),
 		AckSerial: e.meta.AckSerial, Agent: e.cfg.Agent, HeartbeatMs: uint32(e.heart.wish() / time.Millisecond),
+		Lease: e.leaseFor(server),
 	})
 }
 

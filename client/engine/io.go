@@ -36,6 +36,22 @@ type (
 		Err     *pim.Error
 	}
 
+	// Answered is what an LBS says to a Question.
+	Answered struct {
+		Attempt uint64
+		Answer  Answer
+	}
+
+	// Unanswered says that a Question has come to nothing, and why. If Err is of KindUnauthorized or
+	// KindForbidden, the token and the ticket were refused. If it is of KindOverloaded or has a
+	// RetryAfter, the LBS is there and wants to be left alone for that time.
+	Unanswered struct {
+		Attempt uint64
+		Err     error
+		NoLBS   bool // the node answers no questions: an earlier version, or without the role; not before Err's RetryAfter
+		NoToken bool // it was not asked: the app gave no token, as in NoToken
+	}
+
 	// Lost says that an attempt failed, or that its connection broke. It is ignored
 	// if the attempt was hung up.
 	Lost struct {
@@ -203,6 +219,8 @@ type (
 
 func (Start) input()          {}
 func (Dialled) input()        {}
+func (Answered) input()       {}
+func (Unanswered) input()     {}
 func (NoToken) input()        {}
 func (Lost) input()           {}
 func (Frame) input()          {}
@@ -236,12 +254,38 @@ func (Unask) input()          {}
 type Output struct {
 	Store   Batch
 	Frames  []wire.Message // for the connection in use: that of the last Dialled attempt that was not hung up
-	Hangups []uint64       // attempts: close their connections, or give up making them
+	Hangups []uint64       // attempts: close their connections, or give up making them, or asking
 	Dials   []Dial
 	Events  []Event
 	Filled  []Filled
 	Pulled  []Pulled
 	Reads   []Read
+
+	Questions []Question
+}
+
+// Question asks an LBS which gateway to dial, to be answered with Answered or Unanswered. Up to
+// three may be under way at once.
+type Question struct {
+	Attempt uint64 // as those of Dials
+	LBS     string // one of Config.LBS
+	Ticket  string // to be shown besides the token, see Answer; empty: none
+}
+
+// Answer is what an LBS says: a place on a gateway, or to wait.
+type Answer struct {
+	Candidates []Candidate   // the first is dialled at once; empty: there is no place now
+	Keep       time.Duration // for how long the place is kept, from now on; 0: 10 s
+	Window     time.Duration // no place: the next question is asked at a random moment within it, 1 s to 1 h
+	Lease      string        // a place: says so to the gateway, in Hello
+	Ticket     string        // no place: stands in for the token of the next question
+	Alone      time.Duration // within what time a client dials that no LBS answers; at most 1 h
+}
+
+// Candidate is a gateway that an LBS names.
+type Candidate struct {
+	Server string // its URL
+	Weight uint32 // relative to those of the other candidates, besides the first
 }
 
 // Read asks for entries of the store, once everything else in the Output has been done.

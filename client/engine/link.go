@@ -17,11 +17,13 @@ import (
 //	   └─────────── Lost, too late, silent ────┴────────────────────┴───────────────────┘
 //
 // From every phase but stopped, Online{false} leads to offline, until Online{true}. An
-// end that no further attempt can mend leads to stopped, until Reconnect.
+// end that no further attempt can mend leads to stopped, until Reconnect. A client that knows an LBS
+// goes through asking on its way to racing, while it is told which gateways to dial.
 type phase uint8
 
 const (
 	waiting phase = iota
+	asking
 	racing
 	greeting
 	open
@@ -97,16 +99,12 @@ func (e *Engine) lost(attempt uint64, err error, code wire.Code) {
 	}
 }
 
-// dial starts a round of attempts to connect. A server that may be dialled must be there.
-func (e *Engine) dial() {
-	e.link.phase, e.link.cause = racing, nil
-	e.emit(StateEvent{State: Connecting})
-	e.out.Dials = append(e.out.Dials, e.race.begin(e.now.Mono, e.route.take(e.now.Mono)))
-}
-
-// attempt starts one more attempt of the round. The servers of those under way may be dialled, so
-// there is one.
+// attempt starts one more attempt of the round, unless the place that an LBS has given has expired.
 func (e *Engine) attempt() {
+	if e.route.next(e.now.Mono) == "" {
+		e.race.noMore()
+		return
+	}
 	e.out.Dials = append(e.out.Dials, e.race.attempt(e.now.Mono, e.route.take(e.now.Mono)))
 }
 
@@ -136,7 +134,7 @@ func asError(err error, code wire.Code) *pim.Error {
 // before a server may be dialled.
 func (e *Engine) retreat(err error, wait time.Duration) {
 	e.leave(err)
-	at, _ := e.route.freeAt()
+	at, _ := e.freeAt()
 	e.link.phase, e.link.dialAt = waiting, max(at, e.now.Mono+wait)
 	e.emit(StateEvent{State: Waiting, Err: err, RetryIn: e.link.dialAt - e.now.Mono})
 }
@@ -278,7 +276,7 @@ func (e *Engine) goAway(m *wirepb.PIMGoAway) {
 		wait = max(wait, time.Duration(e.cfg.Random()*float64(window)))
 	case code == wire.CodeOverloaded || retryAfterOf(err) > 0: // others may be asked in the usual way
 		e.turnedAway(e.link.server, err, window)
-		if at, _ := e.route.freeAt(); at > e.now.Mono {
+		if at, _ := e.freeAt(); at > e.now.Mono {
 			wait = 0 // the server's window takes the place of the backoff
 		}
 	default: // the window is for the next server, too
@@ -313,6 +311,8 @@ func (e *Engine) tickLink() {
 		if now >= e.link.dialAt {
 			e.dial()
 		}
+	case asking:
+		e.tickQuestions()
 	case racing:
 		switch e.race.due(now) {
 		case another:
@@ -334,7 +334,7 @@ func (e *Engine) linkDeadline(at *time.Duration) {
 	switch e.link.phase {
 	case waiting:
 		*at = min(*at, e.link.dialAt)
-	case racing:
+	case asking, racing:
 		*at = min(*at, e.race.deadline())
 	case greeting:
 		if !e.paused {

@@ -144,6 +144,9 @@ func (r *race) due(now time.Duration) verdict {
 	return goesOn
 }
 
+// noMore says that nobody is left for another attempt. Those under way go on.
+func (r *race) noMore() { r.nextAt = r.endBy }
+
 // deadline returns when something is due.
 func (r *race) deadline() time.Duration {
 	if len(r.tried) < raceAttempts {

@@ -16,6 +16,7 @@ import (
 type racer struct {
 	*script
 	dialled  []engine.Dial
+	asked    []engine.Question
 	hungUp   []uint64
 	networks []engine.Network // stored last
 }
@@ -40,6 +41,7 @@ func (r *racer) does(in engine.Input) {
 	}
 	out := r.engine.Take()
 	r.dialled = append(r.dialled, out.Dials...)
+	r.asked = append(r.asked, out.Questions...)
 	r.hungUp = append(r.hungUp, out.Hangups...)
 	r.up = append(r.up, out.Frames...)
 	r.events = append(r.events, out.Events...)

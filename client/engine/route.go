@@ -18,11 +18,20 @@ type route struct {
 	alternatives []string // named by the last PIMGoAway; forgotten after the next Welcome
 	good         string   // the server of the last Welcome
 	turn         int      // attempts since it was last reset; modulo len(order()), whose turn it is
-	busy         busy     // servers that are left alone
+
+	// given, if not nil, takes the place of all others until givenUntil: the gateways that an LBS has
+	// named, or, if givenUntil is never, those that are remembered because no LBS answers.
+	given      []string
+	givenUntil time.Duration
+
+	busy busy // servers that are left alone
 }
 
 // order returns the candidates in the order in which they are tried.
 func (r *route) order() []string {
+	if r.given != nil {
+		return r.given
+	}
 	var all []string
 	add := func(servers ...string) {
 		for _, s := range servers {
@@ -37,8 +46,12 @@ func (r *route) order() []string {
 	return all
 }
 
-// next returns the server of the next attempt, "" if all are busy. Those that are have no turn.
+// next returns the server of the next attempt, "" if all are busy, or what was given has expired.
+// Those that are busy have no turn.
 func (r *route) next(now time.Duration) string {
+	if r.given != nil && r.givenUntil <= now {
+		return ""
+	}
 	all := r.order()
 	for range all {
 		s := all[r.turn%len(all)]
@@ -69,6 +82,38 @@ func (r *route) freeAt() (at time.Duration, why error) {
 	return at, why
 }
 
+// give sets what takes the place of all other servers until then.
+func (r *route) give(servers []string, until time.Duration) {
+	r.given, r.givenUntil, r.turn = servers, until, 0
+}
+
+// ungive gives the other servers their turns again.
+func (r *route) ungive() {
+	if r.given != nil {
+		r.given, r.givenUntil, r.turn = nil, 0, 0
+	}
+}
+
+// placed reports whether an LBS has named a gateway that was not tried yet and may be dialled.
+func (r *route) placed(now time.Duration) bool {
+	if r.givenUntil == never || r.givenUntil <= now || r.turn >= len(r.given) {
+		return false
+	}
+	for _, s := range r.given[r.turn:] {
+		if at, _ := r.busy.until(s); at <= now {
+			return true
+		}
+	}
+	return false
+}
+
+// begin gives server its turn, if it is one of those that are dialled.
+func (r *route) begin(server string) {
+	if i := slices.Index(r.order(), server); i >= 0 {
+		r.turn = i
+	}
+}
+
 // reset gives the first candidate its turn.
 func (r *route) reset() { r.turn = 0 }
 
@@ -77,16 +122,21 @@ func (r *route) reset() { r.turn = 0 }
 // are not are left out. If the PIMGoAway names none, the next server has its turn, since
 // this one has just sent the client away.
 func (r *route) divert(named []string) {
-	guarded := !slices.ContainsFunc(r.servers, func(s string) bool { return !encrypted(s) })
 	var kept []string
 	for _, s := range named {
-		if len(kept) < maxAlternatives && len(s) <= maxServerURL && (encrypted(s) || !guarded) {
+		if len(kept) < maxAlternatives && r.trusts(s) {
 			kept = append(kept, s)
 		}
 	}
-	if r.alternatives = kept; len(kept) > 0 {
+	if r.alternatives = kept; len(kept) > 0 && r.given == nil {
 		r.turn = 0
 	}
+}
+
+// trusts reports whether a gateway that a server names may be dialled.
+func (r *route) trusts(s string) bool {
+	guarded := !slices.ContainsFunc(r.servers, func(s string) bool { return !encrypted(s) })
+	return s != "" && len(s) <= maxServerURL && (encrypted(s) || !guarded)
 }
 
 func encrypted(server string) bool {

@@ -15,7 +15,7 @@ func tokenRefused(code wire.Code, cause *pim.Error) bool {
 // refused a token a moment ago. Then the dial is set for later. Otherwise an app that reconnects
 // whenever it hears of a refusal would hammer at the server.
 func (e *Engine) spared() bool {
-	at, why := e.route.freeAt()
+	at, why := e.freeAt()
 	if until, ok := e.backoff.sparedUntil(e.now.Mono); ok && until > at {
 		at, why = until, errRefused
 	}
@@ -34,9 +34,14 @@ var errRefused = pim.Errorf(pim.KindUnauthorized, "a token was refused a moment 
 
 // noToken takes NoToken.
 func (e *Engine) noToken(attempt uint64, err *pim.Error) {
-	if e.race.withoutToken(attempt, err) != over {
+	if e.link.phase != racing || e.race.withoutToken(attempt, err) != over {
 		return
 	}
+	e.untokened(err)
+}
+
+// untokened ends a round because the app gave no token, and why.
+func (e *Engine) untokened(err *pim.Error) {
 	wait := e.backoff.askedFor(err)
 	if err.Kind == pim.KindUnauthorized {
 		wait = max(wait, e.backoff.refused(e.now.Mono))

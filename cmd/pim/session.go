@@ -36,7 +36,7 @@ type clientFlags struct {
 	keyFlags
 	inTheClear
 	pinned
-	Server string       `name:"server" env:"PIM_SERVER" default:"${server}" placeholder:"URL" help:"Server: http(s):// for WebSocket, tcp:// or tls:// for raw TCP."`
+	Server string       `name:"server" env:"PIM_SERVER" default:"${server}" placeholder:"URL" help:"Server, or an LBS, which names one: http(s):// for WebSocket, and asked first; tcp:// or tls:// for raw TCP, and dialled at once."`
 	As     pim.UserID   `name:"as" env:"PIM_AS" placeholder:"USER" help:"User to be; signs a token with the key under --data."`
 	Token  string       `name:"token" env:"PIM_TOKEN" placeholder:"TOKEN" help:"Token to use instead of --as."`
 	Device pim.DeviceID `name:"device" env:"PIM_DEVICE" placeholder:"DEVICE" help:"Device to be (default: a new one; for chat, the first that no other chat uses). One process at a time: who comes second takes over."`

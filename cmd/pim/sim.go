@@ -15,7 +15,8 @@ import (
 )
 
 type simCmd struct {
-	Cluster simClusterCmd `cmd:"" help:"Play the traffic of clusters of 4 to 4,000 nodes in virtual time, and print what a message costs them."`
+	Avalanche simAvalancheCmd `cmd:"" help:"Play in virtual time what a million clients do when their site dies, with protections and without, and print what becomes of the others."`
+	Cluster   simClusterCmd   `cmd:"" help:"Play the traffic of clusters of 4 to 4,000 nodes in virtual time, and print what a message costs them."`
 }
 
 // simClusterCmd plays each scale with conversations of each size.

@@ -19,22 +19,23 @@ const (
 )
 
 // MaxLines bounds the lines of a panel: there are as many colours.
-const MaxLines = 4
+const MaxLines = 5
 
 const style = `<style>
 text { font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #59636e }
 .title { font-size: 14px; font-weight: 600; fill: #1f2328 }
 .grid { stroke: #d1d9e0; stroke-width: 1 }
 .run { fill: none; stroke-width: 2.25; stroke-linejoin: round; stroke-linecap: round }
-.run0 { stroke: #0969da } .run1 { stroke: #bc4c00 } .run2 { stroke: #1a7f37 } .run3 { stroke: #8250df }
+.run0 { stroke: #0969da } .run1 { stroke: #bc4c00 } .run2 { stroke: #1a7f37 } .run3 { stroke: #8250df } .run4 { stroke: #bf3989 }
 .key0 { fill: #0969da; font-weight: 600 } .key1 { fill: #bc4c00; font-weight: 600 }
 .key2 { fill: #1a7f37; font-weight: 600 } .key3 { fill: #8250df; font-weight: 600 }
+.key4 { fill: #bf3989; font-weight: 600 }
 @media (prefers-color-scheme: dark) {
 text { fill: #9198a1 }
 .title { fill: #f0f6fc }
 .grid { stroke: #3d444d }
-.run0 { stroke: #4493f8 } .run1 { stroke: #f0883e } .run2 { stroke: #3fb950 } .run3 { stroke: #ab7df8 }
-.key0 { fill: #4493f8 } .key1 { fill: #f0883e } .key2 { fill: #3fb950 } .key3 { fill: #ab7df8 }
+.run0 { stroke: #4493f8 } .run1 { stroke: #f0883e } .run2 { stroke: #3fb950 } .run3 { stroke: #ab7df8 } .run4 { stroke: #db61a2 }
+.key0 { fill: #4493f8 } .key1 { fill: #f0883e } .key2 { fill: #3fb950 } .key3 { fill: #ab7df8 } .key4 { fill: #db61a2 }
 }
 </style>
 `

@@ -27,7 +27,7 @@ func (s *spec) options(store client.Store) client.Options {
 		Server: s.Server, User: s.User, Device: s.Device, Store: store,
 		Token:      func(context.Context) (string, error) { return s.Token, nil },
 		BackoffMin: 10 * time.Millisecond, BackoffMax: 200 * time.Millisecond, RequestTimeout: 700 * time.Millisecond,
-		EventBuffer: 64, Confirm: s.Confirm,
+		EventBuffer: 64, Confirm: s.Confirm, Direct: true,
 	}
 }
 

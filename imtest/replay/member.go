@@ -73,7 +73,7 @@ func (r *run) open(ctx context.Context, user pim.UserID, device pim.DeviceID, ke
 	m := &member{user: user, device: device}
 	m.lost, m.lose = context.WithCancelCause(context.Background())
 	c, err := client.Open(ctx, client.Options{
-		Server: r.config.Server, Insecure: r.config.Insecure, User: user, Device: device,
+		Server: r.config.Server, Direct: true, Insecure: r.config.Insecure, User: user, Device: device,
 		Token:      func(context.Context) (string, error) { return r.config.Token(user) },
 		Store:      client.NewMemory(client.MemoryOptions{PositionsOnly: keepsNothing}),
 		Agent:      "pim-replay",

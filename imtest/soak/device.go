@@ -60,6 +60,7 @@ func (r *run) open(ctx context.Context, number int) (*device, error) {
 		Token:      func(context.Context) (string, error) { return r.token(d.user) },
 		Store:      client.NewMemory(client.MemoryOptions{PositionsOnly: true}),
 		Agent:      "pim-soak",
+		Direct:     true,
 		BackoffMin: 50 * time.Millisecond, BackoffMax: time.Second,
 		LazyGap: maxSeq, // everything is handed over, however much was missed
 	})

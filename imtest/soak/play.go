@@ -186,7 +186,7 @@ func (r *run) check(ctx context.Context) error {
 // read returns the whole of a conversation, straight from the server.
 func (r *run) read(ctx context.Context, user pim.UserID, c pim.ConversationID) ([]pim.Entry, error) {
 	reader, err := client.Open(ctx, client.Options{
-		Servers: r.servers.URLs(true), User: user, Device: "reader", Agent: "pim-soak", Watch: true,
+		Servers: r.servers.URLs(true), User: user, Device: "reader", Agent: "pim-soak", Watch: true, Direct: true,
 		Token: func(context.Context) (string, error) { return r.token(user) },
 		Store: client.NewMemory(client.MemoryOptions{PositionsOnly: true}),
 	})

@@ -164,7 +164,7 @@ func (r *run) prepare() error {
 			url = "tcp://" + r.server.TCPAddr()
 		}
 		p, err := r.open(client.Options{
-			Server: url, Insecure: true, User: name(n), Device: "phone", Dial: r.link.Client.Dial,
+			Server: url, Direct: true, Insecure: true, User: name(n), Device: "phone", Dial: r.link.Client.Dial,
 			Token: func(context.Context) (string, error) { return r.keys.Issue(name(n), 24*time.Hour, time.Now()) },
 		})
 		if err != nil {

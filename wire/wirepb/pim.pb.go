@@ -1005,6 +1005,7 @@ type Hello struct {
 	AckSerial     uint64                 `protobuf:"varint,4,opt,name=ack_serial,json=ackSerial,proto3" json:"ack_serial,omitempty"`       // serial of the last PIMPushAck this device's storage knows of; 0 if none
 	Agent         string                 `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`                                 // name and version of the client, for the log; at most 128 bytes
 	HeartbeatMs   uint32                 `protobuf:"varint,6,opt,name=heartbeat_ms,json=heartbeatMs,proto3" json:"heartbeat_ms,omitempty"` // the client will ping at least this often; 0: at half of idle_ms
+	Lease         string                 `protobuf:"bytes,7,opt,name=lease,proto3" json:"lease,omitempty"`                                 // of the answer of an LBS that named this gateway; at most 1,024 bytes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1079,6 +1080,13 @@ func (x *Hello) GetHeartbeatMs() uint32 {
 		return x.HeartbeatMs
 	}
 	return 0
+}
+
+func (x *Hello) GetLease() string {
+	if x != nil {
+		return x.Lease
+	}
+	return ""
 }
 
 // Welcome answers Hello; after it the connection is open.
@@ -3822,7 +3830,7 @@ const file_pim_proto_rawDesc = "" +
 	"\x05named\x18\n" +
 	" \x01(\x04R\x05named\x12\x1b\n" +
 	"\tall_count\x18\v \x01(\x04R\ballCount\x12\x14\n" +
-	"\x05shown\x18\f \x01(\bR\x05shown\"\xa7\x01\n" +
+	"\x05shown\x18\f \x01(\bR\x05shown\"\xbd\x01\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x16\n" +
@@ -3830,7 +3838,8 @@ const file_pim_proto_rawDesc = "" +
 	"\n" +
 	"ack_serial\x18\x04 \x01(\x04R\tackSerial\x12\x14\n" +
 	"\x05agent\x18\x05 \x01(\tR\x05agent\x12!\n" +
-	"\fheartbeat_ms\x18\x06 \x01(\rR\vheartbeatMs\"\xa8\x02\n" +
+	"\fheartbeat_ms\x18\x06 \x01(\rR\vheartbeatMs\x12\x14\n" +
+	"\x05lease\x18\a \x01(\tR\x05lease\"\xa8\x02\n" +
 	"\aWelcome\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x1b\n" +

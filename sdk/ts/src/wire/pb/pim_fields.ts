@@ -135,6 +135,7 @@ export const fields = {
     [4, "ackSerial", "uint64"],
     [5, "agent", "string"],
     [6, "heartbeatMs", "uint32"],
+    [7, "lease", "string"],
   ],
   Welcome: [
     [1, "version", "uint32"],
