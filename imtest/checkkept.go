@@ -208,15 +208,17 @@ func (c *checker) checkRead(e *pim.Entry) {
 	}
 }
 
-// counted returns the seq whose count is in cmd, a read command of u: its own, or that of the last entry that u could read of
-// what had been trimmed when it was given. Somebody who has left a group could not read all of that.
+// counted returns the seq whose count is in cmd, a read command of u: its own, or, if that had been trimmed when it was given,
+// that of the last entry that was trimmed. Somebody who had left a group by then has the count of the last entry that they could
+// read. The history does not tell when a trim was, so each front that there ever was may have been the one.
 func (l *log) counted(cmd *pim.Command, u pim.UserID) pim.Seq {
+	periods := l.periods[u]
 	for _, f := range l.fronts {
-		ends := []pim.Seq{f - 1}
-		for _, p := range l.periods[u] {
-			ends = append(ends, min(f-1, p.to))
-		}
-		for _, last := range ends {
+		for i, p := range periods {
+			if i+1 < len(periods) && periods[i+1].from < f {
+				continue // u was a member again before all that was written
+			}
+			last := min(f-1, p.to)
 			if last > cmd.Seq && l.at[cmd.Seq].Count != cmd.Count && l.at[last].Count == cmd.Count {
 				return last
 			}

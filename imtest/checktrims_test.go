@@ -85,30 +85,56 @@ func TestCheckTrims(t *testing.T) {
 	}
 }
 
-// What bob could read was trimmed, and more, and a device of his that has not heard of it reads an earlier message. The server
-// says the count of what he could read last.
-func TestCheckReadOfWhoHasLeft(t *testing.T) {
-	for count, want := range map[uint64]string{1: "", 2: "", 4: "unread 1"} {
-		r := goodRun()
-		read := pim.Command{Kind: pim.CommandRead, Subject: string(group), Seq: 2, Count: count}
-		e := pim.Entry{
-			Conversation: pim.Own("bob"), Seq: 1, Anchor: 1, Kind: pim.EntryCommand, Sender: "bob", Device: "phone", Local: 9000, Server: 9000,
-			ClientID: pim.ClientMessageID{99}, Payload: wire.AppendCommand(nil, &read),
+// All is trimmed, and a device of bob's that has not heard of it reads an earlier message. The server says the count of the last
+// entry if he is a member, and else of the last one that he could read.
+func TestCheckReadOfWhatWasTrimmed(t *testing.T) {
+	left := func(*run) {}
+	backAgain := func(r *run) {
+		r.add(pim.EntryJoin, 7000, "", "bob")
+		r.add(pim.EntryMessage, 8000, "three")
+		for user := range r.handed {
+			r.handed[user] = append(r.handed[user], r.log[6:]...)
+			r.lines[user] = 8
 		}
-		r.sends = append(r.sends, imtest.Send{
-			Conversation: e.Conversation, Sender: "bob", Device: "phone", ClientID: e.ClientID, Kind: e.Kind, Payload: imtest.SentSum(e.Kind, e.Payload),
+	}
+	for _, test := range []struct {
+		name  string
+		then  func(*run)
+		count uint64
+		want  string
+	}{
+		{"left: the count of what is read", left, 1, ""},
+		{"left: what he could read last", left, 2, ""},
+		{"left: the last entry, which he could not read", left, 3, "unread 1"},
+		{"left: more than there is", left, 4, "unread 1"},
+		{"back again: the count of what is read", backAgain, 1, ""},
+		{"back again: what he could read last before he had left", backAgain, 2, "unread 1"},
+		{"back again: an entry in between", backAgain, 3, "unread 1"},
+		{"back again: the last entry", backAgain, 4, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := goodRun()
+			test.then(r)
+			read := pim.Command{Kind: pim.CommandRead, Subject: string(group), Seq: 2, Count: test.count}
+			e := pim.Entry{
+				Conversation: pim.Own("bob"), Seq: 1, Anchor: 1, Kind: pim.EntryCommand, Sender: "bob", Device: "phone", Local: 9000, Server: 9000,
+				ClientID: pim.ClientMessageID{99}, Payload: wire.AppendCommand(nil, &read),
+			}
+			r.sends = append(r.sends, imtest.Send{
+				Conversation: e.Conversation, Sender: "bob", Device: "phone", ClientID: e.ClientID, Kind: e.Kind, Payload: imtest.SentSum(e.Kind, e.Payload),
+			})
+			gone := r.log
+			r.log = nil
+			clear(r.finals)
+			r.more = func(h *imtest.History) {
+				h.Trimmed(group, pim.Seq(len(gone)+1), gone)
+				h.Log(e.Conversation, []pim.Entry{e})
+			}
+			found := imtest.Check(r.history())
+			if got := named(found); got != test.want {
+				t.Errorf("found %q, want %q: %v", got, test.want, found)
+			}
 		})
-		gone := r.log
-		r.log = nil
-		clear(r.finals)
-		r.more = func(h *imtest.History) {
-			h.Trimmed(group, 7, gone)
-			h.Log(e.Conversation, []pim.Entry{e})
-		}
-		found := imtest.Check(r.history())
-		if got := named(found); got != want {
-			t.Errorf("%d: found %q, want %q: %v", count, got, want, found)
-		}
 	}
 }
 

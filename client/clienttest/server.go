@@ -407,7 +407,7 @@ func (s *Server) settings(user pim.UserID) map[string]pim.Setting {
 
 // position checks that the sender of a read command may read the entry that it names, and
 // writes into it the count there and what mentions the sender; of a seq that was trimmed, those at the
-// last one that was. A position in force that is beyond the conversation gives way.
+// last one that was, or that the sender could read. A position in force that is beyond the conversation gives way.
 func (s *Server) position(e *pim.Entry) error {
 	if e.Kind != pim.EntryCommand {
 		return nil
@@ -421,7 +421,7 @@ func (s *Server) position(e *pim.Entry) error {
 	if l == nil || cmd.Seq > l.newest(c, e.Sender) || !l.reads(c, e.Sender, cmd.Seq) {
 		return pim.Errorf(pim.KindInvalid, "user %s cannot read seq %d of %s", e.Sender, cmd.Seq, c)
 	}
-	at := max(cmd.Seq+1, l.front) - 1
+	at := min(max(cmd.Seq+1, l.front)-1, l.newest(c, e.Sender))
 	cmd.Count, cmd.Named, cmd.All = l.entries[at-1].Count, l.named(e.Sender, at), l.mentionsAll(at)
 	cmd.Replaces = s.settings(e.Sender)[cmd.Entity()].Seq > l.newest(c, e.Sender)
 	e.Payload = wire.AppendCommand(nil, &cmd)

@@ -66,6 +66,17 @@ export function noteName(name: string): void {
   set(browser, "pim.names", [name, ...names().filter((n) => n !== name)].slice(0, mostNames).join(" "));
 }
 
+/** Forgets that the name was picked. */
+export function forgetName(name: string): void {
+  set(
+    browser,
+    "pim.names",
+    names()
+      .filter((n) => n !== name)
+      .join(" "),
+  );
+}
+
 /** Returns this browser's device of the user, the same at each call. */
 export function deviceOf(user: string): string {
   return kept(browser, `pim.device.${user}`, "web");

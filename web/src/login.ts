@@ -1,4 +1,4 @@
-import { deviceOf, type Identity, identity, setIdentity } from "./keep";
+import { deviceOf, forgetName, type Identity, identity, setIdentity } from "./keep";
 
 /** The address of this page without its fragment, below which the server is, whatever path a proxy has put before it. */
 export const base = new URL(".", document.baseURI);
@@ -98,8 +98,12 @@ export function currentLogin(who: Identity | undefined = identity()): Login | un
   };
 }
 
-/** Signs the tab out, and loads it anew. */
+/** Signs the tab out, and loads it anew. The name is not offered any more. What is stored waits for who signs in as the same user. */
 export function signOut(): void {
+  const who = identity();
+  if (who && "name" in who) {
+    forgetName(who.name);
+  }
   setIdentity(undefined);
   location.replace(location.pathname + location.search);
 }

@@ -67,6 +67,44 @@ test("the focus goes back to the button after Escape in New chat", async () => {
   }
 });
 
+/** Waits until the focus is at an element of this role and name, for those who see the page's accessibility tree. */
+async function focusAt(page, role, name) {
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send("Accessibility.enable");
+  await until(async () => {
+    const { nodes } = await devtools.send("Accessibility.getFullAXTree");
+    const at = nodes.filter((n) => n.properties?.some((p) => p.name === "focused" && p.value.value));
+    return at.some((n) => n.role.value === role && n.name.value === name);
+  }, `the focus at the ${role} ${name}`);
+  await devtools.detach();
+}
+
+test("the focus is at a heading when what a dialog was opened from is gone", async () => {
+  const page = await person(b, server, "gina", { viewport: { width: 390, height: 720 } });
+  // The button in the empty list goes when there is a conversation.
+  await page.locator(".empty").getByRole("button", { name: "New chat" }).focus();
+  await page.keyboard.press("Enter");
+  await page.getByRole("dialog").waitFor();
+  await server.pim("send", "bob", "--to", "gina", "hello");
+  await page.locator(".line").waitFor();
+  await page.keyboard.press("Escape");
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  await focusAt(page, "heading", "gina");
+
+  // The room goes together with the dialog that belongs to it.
+  await page.getByRole("button", { name: "New chat" }).click();
+  await page.getByText("New group").click();
+  await page.getByLabel("Names of the members").fill("bob");
+  await page.keyboard.press("Enter");
+  await page.getByRole("button", { name: "Members" }).click();
+  await page.getByRole("dialog").waitFor();
+  await page.evaluate(() => (location.hash = ""));
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  await focusAt(page, "heading", "gina");
+  assert.deepEqual(page.troubles, []);
+  await page.context().close();
+});
+
 /** Waits until alice's list shows the text for the person. */
 function preview(who, text) {
   const line = alice.locator(".line", { has: alice.locator(".title", { hasText: who }) }).locator(".preview");
@@ -126,6 +164,23 @@ test("a new tab offers the names that were picked", async () => {
   await tab.getByRole("list", { name: "Names that you have used" }).getByRole("button", { name: "alice" }).click();
   await tab.getByRole("navigation").getByRole("heading", { name: "alice" }).waitFor();
   await tab.close();
+});
+
+test("who signs out is not offered to the next one", async () => {
+  const page = await person(b, server, "ida");
+  const other = await another(page);
+  await signIn(other, server, "jan");
+  await page.getByRole("navigation").getByRole("button", { name: "More" }).click();
+  await page.getByRole("menuitem", { name: "Sign out" }).click();
+  const offered = page.getByRole("list", { name: "Names that you have used" }).getByRole("button");
+  await offered.first().waitFor();
+  assert.deepEqual(await offered.allInnerTexts().then((all) => all.map((text) => text.split("\n").at(-1))), ["jan"]);
+  assert.ok(!(await page.evaluate(() => JSON.stringify({ ...sessionStorage }))).includes("ida"));
+  await other.getByRole("navigation").getByRole("button", { name: "More" }).click();
+  await other.getByRole("menuitem", { name: "Sign out" }).click();
+  await other.getByRole("textbox").waitFor();
+  assert.equal(await other.getByRole("list", { name: "Names that you have used" }).count(), 0);
+  await page.context().close();
 });
 
 test("a browser whose storage fails says so, and which messages are kept", async () => {

@@ -76,8 +76,8 @@ test("what a send costs of IndexedDB, alone and among 200", async () => {
   const all = (send: () => Promise<void>) => () => Promise.all(Array.from({ length: 200 }, send));
   await costOf(net, answered); // now the device knows the conversation
 
-  assertCost(await costOf(net, answered), { transactions: 2, requests: 12, bytes: 1_400 });
-  assertCost(await costOf(net, all(answered)), { transactions: 20, requests: 200 * 5, bytes: 200 * 1_000 });
+  assertCost(await costOf(net, answered), { transactions: 2, requests: 13, bytes: 1_700 });
+  assertCost(await costOf(net, all(answered)), { transactions: 20, requests: 200 * 5, bytes: 200 * 1_300 });
   await me.setOnline(false);
   assertCost(await costOf(net, accepted), { transactions: 1, requests: 3, bytes: 600 });
   assertCost(await costOf(net, all(accepted)), { transactions: 2, requests: 210, bytes: 200 * 400 });

@@ -2,7 +2,7 @@ import "fake-indexeddb/auto";
 import { forceCloseDatabase } from "fake-indexeddb";
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
-import { newMeta, newOutgoing, type Outgoing } from "../src/engine/types.js";
+import { newMeta, newOutgoing, type Outgoing, type SendEvent } from "../src/engine/types.js";
 import { EntryKind, kindOf, newClientMessageID, PimError } from "../src/pim/index.js";
 import { databaseName, type DatabaseStore, openDatabase } from "../src/store/idb.js";
 import { version } from "../src/store/schema.js";
@@ -253,6 +253,43 @@ test("rows that are broken", async () => {
   await break_("outbox", (row) => (row["number"] = "seven"));
   assert.equal(await refused((await open()).load()), "corrupt");
   db.close();
+});
+
+test("what became of messages is stored with their leaving the outbox, and kept for a while", async () => {
+  const open = fresh();
+  const s = await open();
+  const bare = { seq: 7, anchor: 5, server: 1, ahead: 0, order: 2, count: 3, allCount: 1, duplicate: true, strangers: ["eve"] };
+  const of = (n: number): SendEvent => ({ type: "send", id: `${n}`, conversation: direct, state: "sent" });
+  const some: SendEvent[] = [
+    { ...of(1), sent: { conversation: direct, ...bare } },
+    { ...of(2), state: "failed", err: new PimError("forbidden", "no", { op: "pin" }) },
+    { ...of(3), state: "superseded", by: "4" },
+    { ...of(3), state: "discarded" },
+  ];
+  await Promise.all(some.map((ev) => s.apply({ ...batch({ remove: [ev.id] }), ended: [ev] })));
+  await s.close();
+  const next = await open();
+  assert.deepEqual(next.ended, []);
+  await next.load();
+  assert.deepEqual(next.ended, some);
+  for (let n = 10; n < 110; n++) {
+    await next.apply({ ...batch({ remove: [`${n}`] }), ended: [of(n), of(n + 1000)] });
+  }
+  await next.close();
+  const last = await open();
+  await last.load();
+  const left = Array.from({ length: 64 }, (_, i) => [of(46 + i), of(1046 + i)]).flat();
+  assert.deepEqual(last.ended, left);
+  await last.close();
+
+  const db = await openAs(`device${devices}`, version);
+  const tx = db.transaction("single", "readwrite");
+  tx.objectStore("single").put({ n: 200, list: [{ ...of(1), state: 7 }] }, ["ended", 1]);
+  await new Promise((resolve) => (tx.oncomplete = resolve));
+  db.close();
+  const broken = await open();
+  assert.equal(await refused(broken.load()), "corrupt");
+  await broken.close();
 });
 
 test("the last claim holds where there are no Web Locks", async () => {

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { textOf } from "../src/client/message.js";
 import { type Pending } from "../src/engine/index.js";
+import { type SendEvent } from "../src/client/events.js";
 import { type Session, type Update } from "../src/client/session.js";
 import { type ClientMessageID, type Entry, PimError } from "../src/pim/index.js";
 import { type Envelope, type Said } from "../src/tabs/channel.js";
@@ -18,6 +19,10 @@ export class World {
   /** The server's log, which the store of a leader follows. */
   readonly log: Entry[] = [];
   readonly outbox = new Map<ClientMessageID, Pending>();
+  /** What the store says of the messages that have left the outbox. */
+  readonly ended: SendEvent[] = [];
+  /** The store is that of an earlier version, which says nothing of them. */
+  forgets = false;
   /** The signals of the questions that leaders were asked. */
   readonly asked: AbortSignal[] = [];
   /** How many tabs have led, and how many at a time at most. */
@@ -212,7 +217,8 @@ export class World {
       await session.close();
       this.#leading.delete(tab);
     };
-    return { session, term, fresh: term === 1, onLost: (on) => (session.lost = on), close };
+    const ended = this.forgets ? [] : [...this.ended];
+    return { session, term, fresh: term === 1, ended, onLost: (on) => (session.lost = on), close };
   }
 }
 
@@ -285,15 +291,13 @@ class FakeSession implements Session {
       this.#event({ type: "entry", entry: e, late: false, number: seq }, { skipped: 0 });
     }
     await this.#pause();
-    this.#w.outbox.delete(id);
     const sent = { conversation: direct, seq, anchor: seq, server: e.server, ahead: 0, order: 0, count: seq, allCount: 0 };
-    this.#event({
-      type: "send",
-      id,
-      conversation: direct,
-      state: "sent",
-      sent: { ...sent, duplicate: known !== undefined, strangers: [] },
-    });
+    const answer = { ...sent, duplicate: known !== undefined, strangers: [] };
+    const ev: SendEvent = { type: "send", id, conversation: direct, state: "sent", sent: answer };
+    this.#w.outbox.delete(id);
+    this.#w.ended.push(ev);
+    await this.#pause(); // whoever leads may die before the others hear it
+    this.#event({ ...ev });
   }
 
   /** Nobody answers. */

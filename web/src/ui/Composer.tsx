@@ -1,5 +1,5 @@
 import { EntryKind, type UserID } from "@pim-im/client";
-import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Chat } from "../chat";
 import { composes, sends } from "../compose";
 import { everybody, typedName } from "../mention";
@@ -30,7 +30,7 @@ export function Composer({ chat, room }: { chat: Chat; room: Room }) {
       a.style.height = `${a.scrollHeight}px`; // as high as its text; the style bounds it
     }
   }, [text]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (doing?.type === "edit") {
       setText(doing.text ?? contentOf(doing.message).text);
     }

@@ -47,6 +47,14 @@ export type Event = Exclude<engine.Event, engine.SendEvent | engine.StateEvent> 
 /** The event of a type. */
 export type EventOf<T extends Event["type"]> = Extract<Event, { type: T }>;
 
+/** The states of messages that have left the outbox; with "failed" commands have. */
+const gone: readonly string[] = ["sent", "discarded", "superseded", "failed"] satisfies engine.SendState[];
+
+/** Reports whether ev says what has become of a message. */
+export function isEnd(ev: Event | engine.Event): ev is SendEvent {
+  return ev.type === "send" && gone.includes(ev.state);
+}
+
 /** Returns ev as the app sees it: its times are milliseconds. */
 export function eventOf(ev: engine.Event): Event {
   if (ev.type !== "send" && ev.type !== "state") {

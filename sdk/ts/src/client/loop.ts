@@ -21,7 +21,7 @@ import { type Store } from "../store/store.js";
 import { type Clock } from "./clock.js";
 import { Feed, feedPage } from "./confirm.js";
 import { Dials, type Dialled } from "./dial.js";
-import { eventOf } from "./events.js";
+import { eventOf, isEnd } from "./events.js";
 import { Link } from "./link.js";
 import { type Checked } from "./options.js";
 import { type HappenedUpdate, type Update } from "./session.js";
@@ -378,7 +378,7 @@ export class Loop {
     const out = this.engine.take();
     if (this.#broken === undefined && !isEmpty(out)) {
       try {
-        await this.store.apply(out.store);
+        await this.store.apply({ ...out.store, ended: out.events.filter(isEnd) });
       } catch (err) {
         this.#breakDown(storeError(err));
       }

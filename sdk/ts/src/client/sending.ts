@@ -1,5 +1,6 @@
 import { type Pending, type Sent } from "../engine/index.js";
-import { type ClientMessageID, type ConversationID, PimError } from "../pim/index.js";
+import { newSent } from "../engine/types.js";
+import { type ClientMessageID, PimError } from "../pim/index.js";
 import { type SendEvent } from "./events.js";
 import { Bell, orAborted, signalOf, type Waiting } from "./wait.js";
 
@@ -28,8 +29,9 @@ export class Sending {
    * Waits until the server has the message. If the message has failed, it throws a PimError, and the message stays in the outbox for
    * Client.resend or discard. If the client was closed, it throws errClosed, and the message goes on when the store is opened again.
    * While the client has stopped, it throws why; the message stays in the outbox and goes on after Client.reconnect, and wait may be
-   * called again. If a command was superseded, it waits for the command in its place. If another tab took over when the message had
-   * just left the outbox, it throws a PimError of kind "unknown": an entry whose clientID is this id says that it was sent.
+   * called again. If a command was superseded, it waits for the command in its place. It goes on when another tab takes over. Only
+   * if this tab has stood still while many messages were sent, or the tab before was of an older version that does not store what
+   * became of a message, it throws a PimError of kind "unknown": an entry whose clientID is this id says that it was sent.
    */
   async wait(o: Waiting = {}): Promise<Sent> {
     const signal = signalOf(o);
@@ -100,7 +102,7 @@ export class Sendings {
       case "superseded":
         if (ev.by === undefined) {
           // no command took its place: there was nothing to do
-          this.#settle(ev.id, { sent: sentTo(ev.conversation) });
+          this.#settle(ev.id, { sent: newSent(ev.conversation) });
           return;
         }
         this.#byID.set(ev.by, [...(this.#byID.get(ev.by) ?? []), ...(this.#byID.get(ev.id) ?? [])]);
@@ -159,10 +161,4 @@ export class Sendings {
     this.forget(id, s);
     this.bell.ring();
   }
-}
-
-/** Returns the answer to what the server need not be asked. */
-function sentTo(conversation: ConversationID): Sent {
-  const none = { seq: 0, anchor: 0, server: 0, ahead: 0, order: 0, count: 0, allCount: 0 };
-  return { conversation, ...none, duplicate: false, strangers: [] };
 }

@@ -1,9 +1,9 @@
-import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { checkBytes, checkString } from "../pim/arguments.js";
 import { PimError } from "../pim/errors.js";
 import { maxPayload } from "../pim/limits.js";
 import { noBytes, utf8 } from "../pim/text.js";
-import { codecOf, type Init, type Plain, skip } from "../proto/codec.js";
+import { codecOf, type Init, type Plain } from "../proto/codec.js";
+import { Reader, WireType } from "../proto/wire.js";
 import { checkContent, tooManyMentions } from "./check.js";
 import { type Content, maxForwards, maxTextMentions } from "./types.js";
 import { fields, type Messages } from "./pb/content_fields.js";
@@ -114,7 +114,7 @@ function eachField(
   take: (number: number, value: Uint8Array | undefined) => void,
 ): void {
   const seen = new Set<number>();
-  const r = new BinaryReader(body);
+  const r = new Reader(body);
   while (r.pos < r.len) {
     const [number, value] = readable(() => nextField(r));
     if (number <= last && number !== many && seen.has(number)) {
@@ -125,12 +125,12 @@ function eachField(
   }
 }
 
-function nextField(r: BinaryReader): readonly [number: number, value: Uint8Array | undefined] {
+function nextField(r: Reader): readonly [number: number, value: Uint8Array | undefined] {
   const [number, wireType] = r.tag();
-  if (wireType === WireType.LengthDelimited) {
+  if (wireType === WireType.delimited) {
     return [number, r.bytes()];
   }
-  skip(r, wireType, number);
+  r.skip(wireType, number);
   return [number, undefined];
 }
 

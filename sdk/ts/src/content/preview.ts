@@ -1,6 +1,5 @@
-import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { utf8 } from "../pim/text.js";
-import { skip } from "../proto/codec.js";
+import { Reader, WireType } from "../proto/wire.js";
 import { maxForwards } from "./types.js";
 import { bodyOf, contentField, forwardField, isEnvelope, textField } from "./encoding.js";
 
@@ -57,15 +56,15 @@ interface Found {
 
 /** Finds the first value of the field, a part of body. */
 function find(body: Uint8Array, field: number): Found {
-  const r = new BinaryReader(body);
+  const r = new Reader(body);
   try {
     while (r.pos < r.len) {
       const [number, wireType] = r.tag();
-      if (number === field && wireType === WireType.LengthDelimited) {
+      if (number === field && wireType === WireType.delimited) {
         const length = Number(r.uint64());
         return { value: body.subarray(r.pos, r.pos + length), whole: length <= r.len - r.pos };
       }
-      skip(r, wireType, number);
+      r.skip(wireType, number);
     }
     return { whole: true };
   } catch {

@@ -547,6 +547,12 @@ export function newOutgoing(fields: Pick<Outgoing, "id" | "conversation" | "kind
   };
 }
 
+/** Returns the answer to what the server need not be asked. */
+export function newSent(conversation: ConversationID): Sent {
+  const none = { seq: 0, anchor: 0, server: 0, ahead: 0, order: 0, count: 0, allCount: 0 };
+  return { conversation, ...none, duplicate: false, strangers: [] };
+}
+
 /** Returns the Meta of an empty store. */
 export function newMeta(): Meta {
   return {

@@ -1,12 +1,12 @@
 import type { Message } from "@bufbuild/protobuf";
-import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { PimError } from "../pim/errors.js";
 import { noBytes } from "../pim/text.js";
+import { Reader, WireType, Writer } from "./wire.js";
 
-// Messages of protobuf to plain objects and back, by a table of fields that is generated from a .proto file, with protobuf-es's
-// reader and writer of single values. Its types of messages are used, and its own fromBinary and toBinary are not:
+// Messages of protobuf to plain objects and back, by a table of fields that is generated from a .proto file. protobuf-es's types of
+// messages are used, and its own fromBinary and toBinary are not:
 //
-//   - They take 20 KiB of the bundle's 35, since they go by descriptors that are themselves read at run time.
+//   - They take some 20 KiB of a bundle, since they go by descriptors that are themselves read at run time.
 //   - They give bigints for what is a number everywhere else in this package.
 //   - They read a field of another wire type than its number has as if it were of the right one, which the readers of pim refuse
 //     (wire/testdata/reading.json), and refuse text that is not UTF-8, which these take in frames.
@@ -48,12 +48,12 @@ type Fields = Record<string, unknown>;
 
 /** How the values of a type are read and written, without their tags. */
 interface Type {
-  readonly wireType: WireType;
+  readonly wireType: number;
   /** What a field has that was not encoded; undefined for messages. */
   readonly zero: unknown;
   /** Reads a value; before is what the field had, which a message is merged into. */
-  read(r: BinaryReader, before?: unknown): unknown;
-  write(w: BinaryWriter, value: unknown): void;
+  read(r: Reader, before?: unknown): unknown;
+  write(w: Writer, value: unknown): void;
 }
 
 /** A field of a message. */
@@ -133,7 +133,7 @@ export function codecOf<M extends { [N in keyof M]: Message }>(
       }
     },
     write<N extends keyof M & string>(name: N, m: Init<M[N]>): Uint8Array {
-      const w = new BinaryWriter();
+      const w = new Writer();
       writeFields(planOf(name), w, m as Fields);
       return w.finish();
     },
@@ -152,17 +152,16 @@ function integer(value: unknown, min: number, max: number): number {
 }
 
 const { MAX_SAFE_INTEGER } = Number;
-const safe = BigInt(MAX_SAFE_INTEGER);
 
 /** Seqs, counts and serials. One that is not a safe integer is refused, since it would become another one. */
 const uint64: Type = {
-  wireType: WireType.Varint,
+  wireType: WireType.varint,
   zero: 0,
   read(r) {
-    const v = BigInt(r.uint64());
-    return v <= safe ? Number(v) : unfit("a number below 2^53", v);
+    const v = r.uint64();
+    return v <= MAX_SAFE_INTEGER ? v : unfit("a number below 2^53", v);
   },
-  write: (w, v) => w.uint64(integer(v, 0, MAX_SAFE_INTEGER)),
+  write: (w, v) => w.int(integer(v, 0, MAX_SAFE_INTEGER)),
 };
 
 /**
@@ -171,10 +170,7 @@ const uint64: Type = {
  */
 const said: Type = {
   ...uint64,
-  read(r) {
-    const v = BigInt(r.uint64());
-    return v <= safe ? Number(v) : MAX_SAFE_INTEGER;
-  },
+  read: (r) => Math.min(r.uint64(), MAX_SAFE_INTEGER),
 };
 
 /**
@@ -183,35 +179,32 @@ const said: Type = {
  * shows such times, and whatever orders by them clamps them.
  */
 const int64: Type = {
-  wireType: WireType.Varint,
+  wireType: WireType.varint,
   zero: 0,
-  read(r) {
-    const v = BigInt(r.int64());
-    return Number(v > safe ? safe : v < -safe ? -safe : v);
-  },
-  write: (w, v) => w.int64(integer(v, -MAX_SAFE_INTEGER, MAX_SAFE_INTEGER)),
+  read: (r) => Math.max(-MAX_SAFE_INTEGER, Math.min(r.int64(), MAX_SAFE_INTEGER)),
+  write: (w, v) => w.int(integer(v, -MAX_SAFE_INTEGER, MAX_SAFE_INTEGER)),
 };
 
 const uint32: Type = {
-  wireType: WireType.Varint,
+  wireType: WireType.varint,
   zero: 0,
   read: (r) => r.uint32(),
-  write: (w, v) => w.uint32(integer(v, 0, 2 ** 32 - 1)),
+  write: (w, v) => w.int(integer(v, 0, 2 ** 32 - 1)),
 };
 
 /** A number that a later version uses stays what it is. */
 const enumeration: Type = {
-  wireType: WireType.Varint,
+  wireType: WireType.varint,
   zero: 0,
   read: (r) => r.int32(),
-  write: (w, v) => w.int32(integer(v, -(2 ** 31), 2 ** 31 - 1)),
+  write: (w, v) => w.int(integer(v, -(2 ** 31), 2 ** 31 - 1)),
 };
 
 const bool: Type = {
-  wireType: WireType.Varint,
+  wireType: WireType.varint,
   zero: false,
   read: (r) => r.bool(),
-  write: (w, v) => w.bool(typeof v === "boolean" ? v : unfit("a boolean", v)),
+  write: (w, v) => w.int(Number(typeof v === "boolean" ? v : unfit("a boolean", v))),
 };
 
 /** Both leave U+FEFF at the beginning. */
@@ -219,7 +212,7 @@ const lenient = new TextDecoder("utf-8", { ignoreBOM: true });
 const strict = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
 
 const text: Type = {
-  wireType: WireType.LengthDelimited,
+  wireType: WireType.delimited,
   zero: "",
   read: (r) => lenient.decode(r.bytes()),
   write: (w, v) => w.string(typeof v === "string" ? v : unfit("a string", v)),
@@ -228,7 +221,7 @@ const text: Type = {
 const strictText: Type = { ...text, read: (r) => strict.decode(r.bytes()) };
 
 const bytes: Type = {
-  wireType: WireType.LengthDelimited,
+  wireType: WireType.delimited,
   zero: noBytes,
   read: (r) => r.bytes().slice(),
   write: (w, v) => w.bytes(v instanceof Uint8Array ? v : unfit("bytes", v)),
@@ -238,13 +231,11 @@ const scalars = { uint64, int64, uint32, enum: enumeration, bool, bytes };
 
 function messageType(name: string, planOf: (name: string) => Plan): Type {
   return {
-    wireType: WireType.LengthDelimited,
+    wireType: WireType.delimited,
     zero: undefined,
     read: (r, before) => readFields(planOf(name), r.bytes(), isFields(before) ? before : undefined),
     write(w, v) {
-      w.fork();
-      writeFields(planOf(name), w, isFields(v) ? v : unfit(`a ${name}`, v));
-      w.join();
+      w.within(() => writeFields(planOf(name), w, isFields(v) ? v : unfit(`a ${name}`, v)));
     },
   };
 }
@@ -255,7 +246,7 @@ function isFields(v: unknown): v is Fields {
 
 function readFields(plan: Plan, body: Uint8Array, m: Fields = emptyFields(plan)): Fields {
   const later: Uint8Array[] = [];
-  const r = new BinaryReader(body);
+  const r = new Reader(body);
   while (r.pos < r.len) {
     const start = r.pos;
     const [number, wireType] = r.tag();
@@ -263,7 +254,7 @@ function readFields(plan: Plan, body: Uint8Array, m: Fields = emptyFields(plan))
     if (f) {
       readField(f, m, r, wireType);
     } else {
-      skip(r, wireType, number);
+      r.skip(wireType, number);
       later.push(body.subarray(start, r.pos));
     }
   }
@@ -286,22 +277,13 @@ function emptyFields(plan: Plan): Fields {
   return m;
 }
 
-/** Passes over the value of a field of a later version. */
-export function skip(r: BinaryReader, wireType: WireType, number: number): void {
-  if (wireType === WireType.Varint) {
-    r.uint64(); // skip would take a number of any length
-  } else {
-    r.skip(wireType, number);
-  }
-}
-
-function readField(f: Field, m: Fields, r: BinaryReader, wireType: WireType): void {
+function readField(f: Field, m: Fields, r: Reader, wireType: number): void {
   const list = m[f.name];
   if (!Array.isArray(list)) {
     checkWireType(f, wireType);
     m[f.name] = f.type.read(r, m[f.name]);
-  } else if (wireType === WireType.LengthDelimited && f.type.wireType === WireType.Varint) {
-    const packed = new BinaryReader(r.bytes());
+  } else if (wireType === WireType.delimited && f.type.wireType === WireType.varint) {
+    const packed = new Reader(r.bytes());
     while (packed.pos < packed.len) {
       list.push(f.type.read(packed));
     }
@@ -311,19 +293,19 @@ function readField(f: Field, m: Fields, r: BinaryReader, wireType: WireType): vo
   }
 }
 
-function checkWireType(f: Field, wireType: WireType): void {
+function checkWireType(f: Field, wireType: number): void {
   if (wireType !== f.type.wireType) {
     throw new PimError("invalid", `field ${f.number} has wire type ${wireType}`);
   }
 }
 
 function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const w = new BinaryWriter();
+  const w = new Writer();
   parts.forEach((part) => w.raw(part));
   return w.finish();
 }
 
-function writeFields(plan: Plan, w: BinaryWriter, m: Fields): void {
+function writeFields(plan: Plan, w: Writer, m: Fields): void {
   for (const f of plan.values()) {
     const value = m[f.name];
     if (f.list) {
@@ -342,14 +324,12 @@ function isEmpty(value: unknown): boolean {
   return value instanceof Uint8Array && value.length === 0;
 }
 
-function writeList(f: Field, w: BinaryWriter, list: unknown): void {
+function writeList(f: Field, w: Writer, list: unknown): void {
   if (!Array.isArray(list)) {
     unfit("a list", list);
   }
-  if (f.type.wireType === WireType.Varint && list.length > 0) {
-    w.tag(f.number, WireType.LengthDelimited).fork();
-    list.forEach((value) => f.type.write(w, value));
-    w.join();
+  if (f.type.wireType === WireType.varint && list.length > 0) {
+    w.tag(f.number, WireType.delimited).within(() => list.forEach((value) => f.type.write(w, value)));
     return;
   }
   list.forEach((value) => f.type.write(w.tag(f.number, f.type.wireType), value));

@@ -1,5 +1,5 @@
 import { type IDBPDatabase, openDB, unwrap, wrap } from "idb";
-import { type Batch, type Erasure, type Meta, type Snapshot, type Stored } from "../engine/types.js";
+import { type Batch, type Erasure, type Meta, type SendEvent, type Snapshot, type Stored } from "../engine/types.js";
 import { checkObject } from "../pim/arguments.js";
 import {
   checkDeviceID,
@@ -18,8 +18,11 @@ import { Joined } from "./joined.js";
 import { blocked, deleted, newerVersion, noDatabase, storeError, unavailable } from "./errors.js";
 import {
   corrupt,
+  endedRow,
   like,
+  listOf,
   readConversation,
+  readEnded,
   readEntry,
   readFold,
   readMeta,
@@ -29,7 +32,7 @@ import {
 } from "./rows.js";
 import { allOf, type End, type EntryRow, type FoldRow, type FormerRow, type Table, tables } from "./schema.js";
 import { upgrade, version, within } from "./schema.js";
-import { Claims, type ConversationRow, type Release, type Store, taken } from "./store.js";
+import { type Changes, Claims, type ConversationRow, type Release, type Store, taken } from "./store.js";
 import { tablesOf, Writer } from "./writer.js";
 
 /** How openDatabase opens a database. */
@@ -52,8 +55,16 @@ export interface DatabaseStore extends Store {
   readonly term: number;
   /** Nobody has claimed the database before the last claim: it is new. */
   readonly fresh: boolean;
+  /**
+   * What had become of the messages that left the outbox last, in its order, when the store was loaded: a tab that led may have died
+   * before it told the others. It is of the last mostEnded transactions that took messages out.
+   */
+  readonly ended: readonly SendEvent[];
   onLost(on: (err: PimError) => void): void;
 }
+
+/** Of how many transactions the store has DatabaseStore.ended. */
+const mostEnded = 64;
 
 /** Returns the name of the database of a user's device, which is that of its Web Lock, too. IDs have no ":". */
 export function databaseName(user: UserID, device: DeviceID): string {
@@ -113,6 +124,8 @@ export async function openDatabase(o: DatabaseOptions): Promise<DatabaseStore> {
 class Database implements DatabaseStore {
   term = 0;
   fresh = false;
+  ended: readonly SendEvent[] = [];
+  #ends = 0; // counts the transactions of ended
   readonly #name: string;
   readonly #db: IDBPDatabase;
   readonly #locked: boolean;
@@ -197,13 +210,14 @@ class Database implements DatabaseStore {
     this.#db.close();
   }
 
-  apply(batch: Batch): Promise<void> {
+  apply(batch: Changes): Promise<void> {
     return this.#joined.add(batch);
   }
 
-  async #write(batches: readonly Batch[]): Promise<void> {
+  async #write(batches: readonly Changes[]): Promise<void> {
     const meta = batches.reduce<Meta | undefined>((m, b) => b.meta ?? m, undefined);
     const strict = batches.some(isUsers) || (meta !== undefined && moved(this.#meta, meta));
+    const list = batches.flatMap(({ ended }) => ended?.map(endedRow) ?? []);
     const options = { durability: strict ? "strict" : "relaxed" } as const;
     const write = async (tx: IDBTransaction): Promise<void> => {
       if (this.#owner !== undefined && (await wrap(tx.objectStore("single").get("owner"))) !== this.#owner) {
@@ -212,6 +226,10 @@ class Database implements DatabaseStore {
       const w = new Writer(tx);
       for (const b of batches) {
         await w.apply(b);
+      }
+      if (list.length > 0) {
+        const n = ++this.#ends;
+        tx.objectStore("single").put({ n, list }, ["ended", n % mostEnded]);
       }
       await w.finish();
     };
@@ -273,6 +291,13 @@ class Database implements DatabaseStore {
       const [meta, networks, keys] = await Promise.all([single("meta"), single("networks"), former]);
       const [rows, outbox, settings] = await Promise.all([all("conversations"), all("outbox"), all("settings")]);
       this.#meta = readMeta(meta);
+      const ends = (await wrap<unknown[]>(tx.objectStore("single").getAll(allOf("ended")))).map((row) => {
+        const { n } = like("ends", { n: 0 }, row);
+        return { n, list: listOf("ends", (row as { list?: unknown }).list, readEnded) };
+      });
+      ends.sort((a, b) => a.n - b.n);
+      this.ended = ends.flatMap(({ list }) => list);
+      this.#ends = ends.at(-1)?.n ?? 0;
       const bare: Erasure = { conversation: "", by: "", upTo: 0 };
       return {
         meta: { ...this.#meta },

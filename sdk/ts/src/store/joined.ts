@@ -1,8 +1,8 @@
-import type { Batch } from "../engine/types.js";
+import { type Changes } from "./store.js";
 
 /** A Batch that waits to be written. */
 interface Waiting {
-  batch: Batch;
+  batch: Changes;
   done: () => void;
   failed: (err: unknown) => void;
 }
@@ -12,17 +12,17 @@ const most = 256;
 
 /** Has batches written in their order, those that wait at a time together. If that fails, those that wait behind fail too. */
 export class Joined {
-  readonly #write: (batches: readonly Batch[]) => Promise<void>;
+  readonly #write: (batches: readonly Changes[]) => Promise<void>;
   #waiting: Waiting[] = [];
   #writing: Promise<void> | undefined;
 
   /** write makes the changes of some batches, all of them or, if it throws, none. It is called again when it has returned. */
-  constructor(write: (batches: readonly Batch[]) => Promise<void>) {
+  constructor(write: (batches: readonly Changes[]) => Promise<void>) {
     this.#write = write;
   }
 
   /** Has batch written. It throws what write has thrown. */
-  add(batch: Batch): Promise<void> {
+  add(batch: Changes): Promise<void> {
     return new Promise((done, failed) => {
       this.#waiting.push({ batch, done, failed });
       this.#writing ??= this.#writeAll();

@@ -4,7 +4,9 @@ import {
   newMeta,
   newOutgoing,
   type Meta,
+  newSent,
   type Outgoing,
+  type SendEvent,
   type Setting,
 } from "../engine/types.js";
 import { type ConversationID, type Entry, type Fold, type Kind, kinds, PimError } from "../pim/index.js";
@@ -117,7 +119,7 @@ export function readConversation(value: unknown): Conversation {
 /** Returns m as a row: of failed, op, kind and text are kept. */
 export function outgoingRow(m: Outgoing): object {
   const { failed, ...row } = m;
-  return failed ? { ...row, failed: { op: failed.op, kind: failed.kind, text: failed.text } } : row;
+  return failed ? { ...row, failed: errorRow(failed) } : row;
 }
 
 const { failed: _, ...bareOutgoing } = newOutgoing({ id: "", conversation: "", kind: 0 });
@@ -126,6 +128,27 @@ export function readOutgoing(value: unknown): Outgoing {
   const row = like("outbox", bareOutgoing, value);
   const { failed } = value as { failed?: unknown };
   return { ...row, failed: failed === undefined ? undefined : readError(failed) };
+}
+
+/** Returns what became of a message as a row: of err, op, kind and text are kept. */
+export function endedRow(ev: SendEvent): object {
+  return ev.err ? { ...ev, err: errorRow(ev.err) } : ev;
+}
+
+export function readEnded(value: unknown): SendEvent {
+  const bare = { type: "send", id: "", conversation: "", state: "sent", by: "" } as const;
+  const { by, ...row } = like<Omit<SendEvent, "sent" | "err">>("end", bare, value);
+  const { sent, err } = value as Partial<SendEvent>;
+  return {
+    ...row,
+    ...(by && { by }),
+    ...(sent && { sent: like("answer", newSent(""), sent) }),
+    ...(err && { err: readError(err) }),
+  };
+}
+
+function errorRow({ op, kind, text }: PimError): object {
+  return { op, kind, text };
 }
 
 function readError(value: unknown): PimError {

@@ -11,7 +11,7 @@ export const version = 1;
 
 /** The object stores. */
 export const tables = [
-  "single", // by name: "meta", "networks", and "owner", the claim that may write
+  "single", // by name: "meta", "networks", "owner", the claim that may write, and ["ended", 0…], see DatabaseStore.ended
   "conversations", // by ID: conversationRow
   "ends", // by conversation: where what is stored of its history ends, see End
   "entries", // by conversation and seq: EntryRow

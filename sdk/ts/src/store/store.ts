@@ -1,4 +1,4 @@
-import type { Conversation, Batch, Snapshot, Stored } from "../engine/types.js";
+import type { Conversation, Batch, SendEvent, Snapshot, Stored } from "../engine/types.js";
 import { type ConversationID, type Entry, type Fold, type Millis, PimError, type Place, type Seq } from "../pim/index.js";
 
 /**
@@ -23,7 +23,7 @@ export interface Store {
    * that wait in one go. If one fails, those that wait behind it fail too, because they may build on it. A read sees what was
    * applied when it was called, and either all of a Batch or nothing.
    */
-  apply(b: Batch): Promise<void>;
+  apply(b: Changes): Promise<void>;
   /** Returns what is known of every conversation, sorted by ID (compareText). */
   conversations(): Promise<ConversationRow[]>;
   /** Returns what is known of one conversation; undefined if nothing is. */
@@ -54,6 +54,12 @@ export interface Store {
    * itself has no such method.
    */
   onLost?(on: (err: PimError) => void): void;
+}
+
+/** What a Client has a store change. */
+export interface Changes extends Batch {
+  /** What has become of the messages that leave the outbox. Only a store that tabs share keeps it: DatabaseStore.ended. */
+  ended?: readonly SendEvent[];
 }
 
 /** Ends a claim. A second call has no effect. */

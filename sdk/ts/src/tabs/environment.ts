@@ -1,3 +1,4 @@
+import { type SendEvent } from "../client/events.js";
 import { type Session } from "../client/session.js";
 import { type PimError } from "../pim/index.js";
 
@@ -32,6 +33,8 @@ export interface Led {
   term: number;
   /** No tab has led with this store before: it is new. */
   fresh: boolean;
+  /** What became of messages before, as DatabaseStore.ended. */
+  ended: readonly SendEvent[];
   /** Has on called when the store cannot be used any more; with kind "conflict": another tab has taken it. */
   onLost: (on: (err: PimError) => void) => void;
   close: () => Promise<void>;

@@ -1,4 +1,4 @@
-import { type SendEvent } from "../client/events.js";
+import { isEnd, type SendEvent } from "../client/events.js";
 import { type AppInput, type AskInput, type PageStart, type Session, type Update } from "../client/session.js";
 import { type ClientMessageID, type ConversationID, type Seq } from "../pim/index.js";
 import { type Call } from "./channel.js";
@@ -8,8 +8,6 @@ import { mergedOf, type Says, saysNothing } from "./says.js";
 const networkAfter = 1_000;
 /** Of so many messages that have left the outbox is remembered what became of them. */
 const mostEnded = 1_000;
-/** The states of messages that have left the outbox; with "failed" commands have. */
-const gone: readonly SendEvent["state"][] = ["sent", "discarded", "superseded", "failed"];
 
 /** The session of the tab that leads, for all tabs: what they say of themselves becomes one thing. */
 export class Leader {
@@ -20,8 +18,10 @@ export class Leader {
   readonly #ended = new Map<ClientMessageID, SendEvent>(); // the last mostEnded messages that have left the outbox
   #network: { name: string; at: number } | undefined;
 
-  constructor(session: Session) {
+  /** ended is what became of messages before this tab led. */
+  constructor(session: Session, ended: readonly SendEvent[] = []) {
     this.session = session;
+    ended.forEach((ev) => this.#ended.set(ev.id, ev));
   }
 
   /** Carries out what a tab calls. */
@@ -59,7 +59,7 @@ export class Leader {
 
   /** Remembers what has become of a message, for tabs that have not heard it. */
   note(update: Update): void {
-    if (update.type === "event" && update.event.type === "send" && gone.includes(update.event.state)) {
+    if (update.type === "event" && isEnd(update.event)) {
       const { event } = update;
       this.#ended.delete(event.id); // it comes last now
       this.#ended.set(event.id, event);

@@ -48,7 +48,7 @@ export function joinTabs(o: Checked, env: TabsEnvironment): Promise<Session> {
       store.onLost(on);
       session.onBroken(on);
     };
-    return { session, term: store.term, fresh: store.fresh, onLost, close: () => session.close() };
+    return { session, term: store.term, fresh: store.fresh, ended: store.ended, onLost, close: () => session.close() };
   };
   return TabSession.open(databaseName(user, device), env, lead);
 }

@@ -178,7 +178,7 @@ export class TabSession implements Session {
     const watch = new AbortController();
     if (!this.#ended() && !over) {
       led.onLost((err) => over || this.#lose(err));
-      const leader = new Leader(led.session);
+      const leader = new Leader(led.session, led.ended);
       this.#leader = leader;
       this.#answers = new Answers(leader, (to, said) => this.#post(to, said));
       this.#watch = watch.signal;
