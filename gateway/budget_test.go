@@ -159,7 +159,7 @@ func TestPausesAreNotTheClients(t *testing.T) {
 func TestPausesEndWithTheGateway(t *testing.T) {
 	for name, end := range map[string]func(x *lab){
 		"close":   func(x *lab) { x.gw.Close() },
-		"go away": func(x *lab) { x.gw.GoAway(context.Background()) },
+		"go away": func(x *lab) { x.gw.GoAway(context.Background(), Farewell{Window: time.Second}) },
 		"replaced": func(x *lab) {
 			x.pipe("eve", 0)
 		},

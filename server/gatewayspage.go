@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -131,7 +132,7 @@ func (s *Server) gatewaysFor(r *http.Request) (body gatewaysJSON, refused *refus
 		return body, unshown
 	}
 	if s.aloneFor(answer.Outcome) {
-		return body, refuse("alone", http.StatusServiceUnavailable, pim.KindUnavailable, elsewhere, "this is the only node: dial it")
+		return body, refuse("alone", http.StatusServiceUnavailable, pim.KindUnavailable, elsewhere, "no other node can be named: dial this one, or one that you know")
 	}
 	if body, err = s.balance.sign(answer, ticket, at, s.clock.Relied()); err != nil {
 		return body, &refusal{"internal", http.StatusInternalServerError, asError(err)}
@@ -140,11 +141,28 @@ func (s *Server) gatewaysFor(r *http.Request) (body gatewaysJSON, refused *refus
 	return body, nil
 }
 
-// aloneFor reports whether the client may as well dial this node: there is no other, and what keeps the client waiting is not that
-// too many come, but that the user has had many places, which the gateway bounds by its logins, or that the node
-// does not acknowledge now, which devices that only read need not wait for. So a script that sends a hundred messages takes no longer than it did.
+// aloneFor reports whether a client that would have to wait may as well dial.
+//
+// If this is the only node it may if what keeps it waiting is not that too many come, but that the user has had many places,
+// which the gateway bounds by its logins, or that the node does not acknowledge now, which devices that only read
+// need not wait for. So a script that sends a hundred messages takes no longer than it did.
+//
+// If this is a gateway and there are others, but none has an address, this LBS knows of none but this one, which may be full, or
+// drain. The client may know others.
 func (s *Server) aloneFor(outcome lbs.Outcome) bool {
-	return s.cluster == nil && !s.config.RequireLease && (outcome == lbs.Greedy || outcome == lbs.Crowded && s.gate() != nil)
+	switch {
+	case outcome == lbs.Assigned || s.config.RequireLease:
+		return false
+	case s.cluster != nil:
+		return s.config.has(bus.RoleGateway) && !s.namesOthers()
+	}
+	return outcome == lbs.Greedy || outcome == lbs.Crowded && s.gate() != nil
+}
+
+// namesOthers reports whether another gateway has an address for clients.
+func (s *Server) namesOthers() bool {
+	nodes, self := s.nodes()
+	return slices.ContainsFunc(gatewaysOf(nodes), func(g lbs.Gateway) bool { return g.Name != self && g.Transports != 0 })
 }
 
 // sign returns what a client is told, with a lease or a ticket. at is when the answer was given, as its times count, and now is the

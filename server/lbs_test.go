@@ -271,6 +271,30 @@ func TestWhoDrainsOrIsFullIsNotNamed(t *testing.T) {
 	until("a", "a", "c")
 }
 
+// A node that drains and knows no address of another one does not make clients wait for it: they dial those that they know. Once
+// another node has an address that is named.
+func TestNodesWithoutAddresses(t *testing.T) {
+	buses := map[string]bus.Bus{}
+	nodes := startNodes(t, bustest.NewNetwork(), func(name string, _ *server.Config, o *server.Options) { buses[name] = o.Bus }, "a", "b")
+	l := nodes[0]
+	l.knows(1, "open")
+	if a := l.question("", l.by("alice")); a.status != 200 || !slices.Equal(a.nodes(), []string{"a"}) {
+		t.Errorf("before: %+v", a)
+	}
+	if err := server.Drain(t.Context(), l.config, "a", true); err != nil {
+		t.Fatal(err)
+	}
+	l.knows(1, "draining")
+	if a := l.question("", l.by("bob")); a.status != 503 || a.Kind != "unavailable" {
+		t.Errorf("while it drains: %+v", a)
+	}
+	buses["b"].Update(func(n *bus.Node) { n.Address = nodes[1].url("http") })
+	l.knows(1, "open")
+	if a := l.question("", l.by("carol")); a.status != 200 || !slices.Equal(a.nodes(), []string{"b"}) {
+		t.Errorf("when b has an address: %+v", a)
+	}
+}
+
 // An LBS without gateways tells clients when to ask again, and a node without the role whom to ask.
 func TestWithoutGatewaysOrRole(t *testing.T) {
 	for roles, node := range map[string]bus.Role{
