@@ -45,19 +45,19 @@ func (g *Gate) BoundsSends() bool { return g.frames.cells != nil || g.bytes.cell
 // free of its budget by connecting anew.
 func (g *Gate) Sends(s *Sent, now time.Duration, user pim.UserID, device pim.DeviceID, frames, bytes int) Slowdown {
 	f, b := &g.frames.pace, &g.bytes.pace
-	before := max(f.used(s.frames, now), b.used(s.bytes, now))
+	framesBefore, bytesBefore := f.used(s.frames, now), b.used(s.bytes, now)
 	s.frames, s.bytes = f.nextOf(s.frames, now, frames), b.nextOf(s.bytes, now, bytes)
-	after := max(f.used(s.frames, now), b.used(s.bytes, now))
+	framesUsed, bytesUsed := f.used(s.frames, now), b.used(s.bytes, now)
 	slow := Slowdown{Reason: ConnectionFrames, Pause: f.over(s.frames, now)}
 	if p := b.over(s.bytes, now); p > slow.Pause {
 		slow = Slowdown{Reason: ConnectionBytes, Pause: p}
 	}
-	if before != after || slow.Pause > 0 { // an honest client's reads seldom come to that: they need no lock
+	if framesUsed != framesBefore || bytesUsed != bytesBefore || slow.Pause > 0 { // an honest client's reads seldom come to that: they need no lock
 		g.keep(s, user, device)
 	}
 	switch {
 	case slow.Pause == 0:
-		if slow.Reason = None; after <= parts/2 {
+		if slow.Reason = None; max(framesUsed, bytesUsed) <= parts/2 {
 			s.since = 0
 		}
 	case s.since == 0:
