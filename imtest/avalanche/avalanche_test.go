@@ -58,7 +58,11 @@ func promise(r *Report) error {
 
 // What the LBS promises holds without any admission, and whatever the random numbers are.
 func TestPromisesHold(t *testing.T) {
-	for seed := range uint64(3) {
+	seeds := uint64(4)
+	if testing.Short() {
+		seeds = 1
+	}
+	for seed := range seeds {
 		for _, jitter := range []bool{false, true} {
 			r := played(t, func(c *Config) { c.Seed, c.Policy = seed, Policy{LBS: true, Jitter: jitter} })
 			if err := promise(r); err != nil {
