@@ -336,3 +336,26 @@ test("100,000 messages are scrolled through", async () => {
   });
   assert.ok(rows < 80, `${rows} rows are in the page`);
 });
+
+test("a long list is drawn in parts, from its beginning on, and nothing of it twice", async () => {
+  const other = await page.context().browser().newPage();
+  await other.addInitScript(() => {
+    window.lists = [];
+    const note = () => {
+      const lines = [...document.querySelectorAll(".line")].map((a) => decodeURIComponent(a.hash.slice(1)));
+      if (lines.length > 0 && lines.length !== window.lists.at(-1)?.length) {
+        window.lists.push(lines);
+      }
+    };
+    new MutationObserver(note).observe(document, { childList: true, subtree: true });
+  });
+  await other.goto(`http://127.0.0.1:${vite.httpServer.address().port}/test/fixture/index.html?messages=10&listed=500`);
+  await other.waitForFunction(() => document.querySelectorAll(".line").length === 500);
+  const lists = await other.evaluate(() => window.lists);
+  const all = Array.from({ length: 500 }, (_, i) => `d:alice:user${i}`);
+  for (const lines of lists) {
+    assert.deepEqual(lines, all.slice(0, lines.length));
+  }
+  assert.ok(lists[0].length < 100 && lists.at(-1).length === 500, lists.map((lines) => lines.length).join());
+  await other.close();
+});

@@ -230,6 +230,7 @@ class FakeSession implements Session {
   readonly #term: number;
   lost: (err: PimError) => void = () => undefined;
   readonly #listeners = new Set<(update: Update) => void>();
+  readonly #leaving = new Map<ClientMessageID, Pending>(); // have left the store's outbox, which was not said yet
   #number = 0;
   #closed = false;
 
@@ -296,7 +297,9 @@ class FakeSession implements Session {
     const ev: SendEvent = { type: "send", id, conversation: direct, state: "sent", sent: answer };
     this.#w.outbox.delete(id);
     this.#w.ended.push(ev);
+    this.#leaving.set(id, m);
     await this.#pause(); // whoever leads may die before the others hear it
+    this.#leaving.delete(id);
     this.#event({ ...ev });
   }
 
@@ -314,8 +317,15 @@ class FakeSession implements Session {
   async page(...[, before]: Parameters<Session["page"]>): ReturnType<Session["page"]> {
     await this.#pause();
     assert.equal(before, undefined);
-    const outbox = [...this.#w.outbox.values()];
-    return { number: this.#number, entries: [...this.#w.log], folds: [], missing: false, skipped: 0, front: 0, outbox };
+    return {
+      number: this.#number,
+      entries: [...this.#w.log],
+      folds: [],
+      missing: false,
+      skipped: 0,
+      front: 0,
+      outbox: this.#outbox(),
+    };
   }
 
   async messages(): Promise<never> {
@@ -332,7 +342,12 @@ class FakeSession implements Session {
 
   async outbox(): ReturnType<Session["outbox"]> {
     await this.#pause();
-    return [...this.#w.outbox.values()];
+    return this.#outbox();
+  }
+
+  /** Returns what was said to be in the outbox: a loop answers when all is said that went before. */
+  #outbox(): Pending[] {
+    return [...new Map([...this.#leaving, ...this.#w.outbox]).values()];
   }
 
   async rows(): ReturnType<Session["rows"]> {

@@ -1,5 +1,6 @@
 import { EntryKind, isGroup } from "@pim-im/client";
-import { useState } from "preact/hooks";
+import { memo } from "preact/compat";
+import { useEffect, useState } from "preact/hooks";
 import type { Chat } from "../chat";
 import { briefly, exactly } from "../dates";
 import type { Listed } from "../list";
@@ -14,7 +15,7 @@ import { Menu } from "./Menu";
 import { NewChat } from "./NewChat";
 
 /** Returns what the list shows of the newest entry, or of what waits to be sent. */
-function preview(chat: Chat, info: Listed): string {
+function preview(me: string, info: Listed): string {
   const { last, waiting } = info;
   if (waiting !== undefined) {
     return waiting.failed ? t.unsent(waiting.text) : `${t.you}: ${waiting.text}`;
@@ -22,7 +23,7 @@ function preview(chat: Chat, info: Listed): string {
   if (!last) {
     return "";
   }
-  const own = last.sender === chat.me.user;
+  const own = last.sender === me;
   const name = own ? t.you : last.sender;
   switch (last.kind) {
     case EntryKind.message:
@@ -37,14 +38,20 @@ function preview(chat: Chat, info: Listed): string {
     case EntryKind.pin:
       return last.removed ? t.unpinnedOne(name) : t.pinnedOne(name);
     default:
-      return eventText(last, chat.me.user) ?? "";
+      return eventText(last, me) ?? "";
   }
 }
 
-function Line({ chat, info }: { chat: Chat; info: Listed }) {
-  const open = chat.room?.id === info.id;
-  const title = chat.title(info.id);
-  const draft = open ? "" : chat.draft(info.id);
+interface LineProps {
+  readonly me: string;
+  readonly info: Listed;
+  readonly open: boolean;
+  readonly title: string;
+  readonly draft: string;
+}
+
+/** A conversation in the list. It is drawn again only when something of it has changed. */
+const Line = memo(function Line({ me, info, open, title, draft }: LineProps) {
   const unread = info.unread > 0 || info.marked;
   return (
     <li>
@@ -70,7 +77,7 @@ function Line({ chat, info }: { chat: Chat; info: Listed }) {
           ) : info.left ? (
             t.left
           ) : (
-            preview(chat, info)
+            preview(me, info)
           )}
         </span>
         <span class="marks">
@@ -100,6 +107,23 @@ function Line({ chat, info }: { chat: Chat; info: Listed }) {
       </a>
     </li>
   );
+});
+
+/** How many lines of the list are drawn at first, more than are in sight, and how many more then at a time. */
+const firstLines = 40;
+const moreLines = 120;
+
+/** Returns how many of all lines are to be drawn: some at first, so that a person does not wait for those out of sight. */
+function useLines(all: number): number {
+  const [drawn, setDrawn] = useState(firstLines);
+  useEffect(() => {
+    if (drawn >= all) {
+      return undefined;
+    }
+    const timer = setTimeout(() => setDrawn(drawn + moreLines));
+    return () => clearTimeout(timer);
+  }, [drawn, all]);
+  return drawn;
 }
 
 /** The list of conversations. */
@@ -107,6 +131,7 @@ export function Sidebar({ chat }: { chat: Chat }) {
   useSignal(chat.changed);
   const [creating, setCreating] = useState(false);
   const [, asked] = useState(0);
+  const drawn = useLines(chat.infos.length);
   const menu = [
     ...(permission() === "default"
       ? [{ label: t.notificationsOn, act: () => void ask().then(() => asked((n) => n + 1)) }]
@@ -133,9 +158,11 @@ export function Sidebar({ chat }: { chat: Chat }) {
         </div>
       ) : (
         <ul class="lines">
-          {chat.infos.map((info) => (
-            <Line key={info.id} chat={chat} info={info} />
-          ))}
+          {chat.infos.slice(0, drawn).map((info) => {
+            const open = chat.room?.id === info.id;
+            const draft = open ? "" : chat.draft(info.id);
+            return <Line key={info.id} me={chat.me.user} info={info} open={open} title={chat.title(info.id)} draft={draft} />;
+          })}
         </ul>
       )}
       {creating && <NewChat chat={chat} onClose={() => setCreating(false)} />}

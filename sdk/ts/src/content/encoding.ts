@@ -126,11 +126,11 @@ function eachField(
 }
 
 function nextField(r: Reader): readonly [number: number, value: Uint8Array | undefined] {
-  const [number, wireType] = r.tag();
-  if (wireType === WireType.delimited) {
+  const number = r.tag();
+  if (r.wireType === WireType.delimited) {
     return [number, r.bytes()];
   }
-  r.skip(wireType, number);
+  r.skip(number);
   return [number, undefined];
 }
 

@@ -59,12 +59,12 @@ function find(body: Uint8Array, field: number): Found {
   const r = new Reader(body);
   try {
     while (r.pos < r.len) {
-      const [number, wireType] = r.tag();
-      if (number === field && wireType === WireType.delimited) {
+      const number = r.tag();
+      if (number === field && r.wireType === WireType.delimited) {
         const length = Number(r.uint64());
         return { value: body.subarray(r.pos, r.pos + length), whole: length <= r.len - r.pos };
       }
-      r.skip(wireType, number);
+      r.skip(number);
     }
     return { whole: true };
   } catch {

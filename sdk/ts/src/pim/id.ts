@@ -165,10 +165,20 @@ export function clientMessageIDOf(bytes: Uint8Array): ClientMessageID {
   if (checkBytes("client message ID", bytes).length !== 16) {
     throw new PimError("invalid", `a client message ID of ${bytes.length} bytes`);
   }
-  // join makes one flat text. One that grows by += is kept as a tree of its parts, ten times as large, and every entry has an ID.
-  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  return hex.replace(/(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+  // Every entry has an ID. This makes one flat text: one that grows by += is kept as a tree of its parts, ten times as large.
+  let at = 0;
+  for (const byte of bytes) {
+    at += written[at] === hyphen ? 1 : 0;
+    written[at++] = digits[byte >> 4] ?? 0;
+    written[at++] = digits[byte & 15] ?? 0;
+  }
+  return String.fromCharCode(...written);
 }
+
+const codesOf = (text: string): Uint8Array => new TextEncoder().encode(text);
+const digits = codesOf("0123456789abcdef");
+const written = codesOf("00000000-0000-0000-0000-000000000000"); // the ID that was asked for last
+const [hyphen] = codesOf("-");
 
 /** Returns the 16 bytes of id. It throws a PimError of kind "invalid" if id is not a UUID. */
 export function clientMessageIDBytes(id: ClientMessageID): Uint8Array {

@@ -64,8 +64,15 @@ interface Field {
   readonly type: Type;
 }
 
-/** The fields of a message type by their numbers, ascending. */
-type Plan = ReadonlyMap<number, Field>;
+/** A message type. */
+interface Plan {
+  /** By their numbers, ascending. */
+  readonly fields: ReadonlyMap<number, Field>;
+  /** What a message has without those that are lists. */
+  readonly zero: Fields;
+  /** The names of the lists. */
+  readonly lists: readonly string[];
+}
 
 /** A row of a generated table. */
 type Row = readonly [number: number, name: string, type: string];
@@ -112,7 +119,7 @@ export function codecOf<M extends { [N in keyof M]: Message }>(
         throw new PimError("internal", `no message has the name ${name}, and no scalar that this version reads`);
       }
       const saturates = manners.saturated?.includes(name) ?? true;
-      plan = new Map(
+      const all = new Map(
         fields.map(([number, field, type]) => {
           const list = type.endsWith("[]");
           const one = list ? type.slice(0, -2) : type;
@@ -120,6 +127,13 @@ export function codecOf<M extends { [N in keyof M]: Message }>(
           return [number, { name: field, number, list, type: known ?? messageType(one, planOf) }];
         }),
       );
+      const zero: Fields = {};
+      for (const { name, list, type } of all.values()) {
+        if (!list && type.zero !== undefined) {
+          zero[name] = type.zero;
+        }
+      }
+      plan = { fields: all, zero, lists: [...all.values()].filter((f) => f.list).map((f) => f.name) };
       plans.set(name, plan);
     }
     return plan;
@@ -211,14 +225,19 @@ const bool: Type = {
 const lenient = new TextDecoder("utf-8", { ignoreBOM: true });
 const strict = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
 
+/** Returns what bytes say by decoder, of which a call costs as much as some 50 bytes here. */
+function textOf(bytes: Uint8Array, decoder: TextDecoder): string {
+  return bytes.length < 50 && bytes.every((b) => b < 128) ? String.fromCharCode(...bytes) : decoder.decode(bytes);
+}
+
 const text: Type = {
   wireType: WireType.delimited,
   zero: "",
-  read: (r) => lenient.decode(r.bytes()),
+  read: (r) => textOf(r.bytes(), lenient),
   write: (w, v) => w.string(typeof v === "string" ? v : unfit("a string", v)),
 };
 
-const strictText: Type = { ...text, read: (r) => strict.decode(r.bytes()) };
+const strictText: Type = { ...text, read: (r) => textOf(r.bytes(), strict) };
 
 const bytes: Type = {
   wireType: WireType.delimited,
@@ -249,12 +268,12 @@ function readFields(plan: Plan, body: Uint8Array, m: Fields = emptyFields(plan))
   const r = new Reader(body);
   while (r.pos < r.len) {
     const start = r.pos;
-    const [number, wireType] = r.tag();
-    const f = plan.get(number);
+    const number = r.tag();
+    const f = plan.fields.get(number);
     if (f) {
-      readField(f, m, r, wireType);
+      readField(f, m, r);
     } else {
-      r.skip(wireType, number);
+      r.skip(number);
       later.push(body.subarray(start, r.pos));
     }
   }
@@ -265,35 +284,31 @@ function readFields(plan: Plan, body: Uint8Array, m: Fields = emptyFields(plan))
   return m;
 }
 
-function emptyFields(plan: Plan): Fields {
-  const m: Fields = {};
-  for (const f of plan.values()) {
-    if (f.list) {
-      m[f.name] = [];
-    } else if (f.type.zero !== undefined) {
-      m[f.name] = f.type.zero;
-    }
+function emptyFields({ zero, lists }: Plan): Fields {
+  const m = { ...zero };
+  for (const name of lists) {
+    m[name] = [];
   }
   return m;
 }
 
-function readField(f: Field, m: Fields, r: Reader, wireType: number): void {
+function readField(f: Field, m: Fields, r: Reader): void {
   const list = m[f.name];
   if (!Array.isArray(list)) {
-    checkWireType(f, wireType);
+    checkWireType(f, r);
     m[f.name] = f.type.read(r, m[f.name]);
-  } else if (wireType === WireType.delimited && f.type.wireType === WireType.varint) {
+  } else if (r.wireType === WireType.delimited && f.type.wireType === WireType.varint) {
     const packed = new Reader(r.bytes());
     while (packed.pos < packed.len) {
       list.push(f.type.read(packed));
     }
   } else {
-    checkWireType(f, wireType);
+    checkWireType(f, r);
     list.push(f.type.read(r));
   }
 }
 
-function checkWireType(f: Field, wireType: number): void {
+function checkWireType(f: Field, { wireType }: Reader): void {
   if (wireType !== f.type.wireType) {
     throw new PimError("invalid", `field ${f.number} has wire type ${wireType}`);
   }
@@ -306,7 +321,7 @@ function joined(parts: readonly Uint8Array[]): Uint8Array {
 }
 
 function writeFields(plan: Plan, w: Writer, m: Fields): void {
-  for (const f of plan.values()) {
+  for (const f of plan.fields.values()) {
     const value = m[f.name];
     if (f.list) {
       writeList(f, w, value ?? []);

@@ -13,6 +13,8 @@ const twoTo32 = 2 ** 32;
 export class Reader {
   pos = 0;
   readonly len: number;
+  /** Of the last tag. */
+  wireType = 0;
   readonly #body: Uint8Array;
   #low = 0; // of the last varint, 32 bits
   #high = 0;
@@ -22,16 +24,15 @@ export class Reader {
     this.len = body.length;
   }
 
-  /** Returns the number and the wire type of a field. */
-  tag(): [number: number, wireType: number] {
+  /** Reads a tag, and returns the field's number. */
+  tag(): number {
     const start = this.pos;
-    this.#varint();
-    const tag = this.#low >>> 0;
-    const number = tag >>> 3;
-    if (this.pos - start > 5 || this.#high > 0 || number === 0 || (tag & 7) > 5) {
+    const tag = this.uint32();
+    this.wireType = tag & 7;
+    if (this.pos - start > 5 || this.#high > 0 || tag < 8 || this.wireType > 5) {
       throw new Error(`illegal tag ${tag}`);
     }
-    return [number, tag & 7];
+    return tag >>> 3;
   }
 
   uint32(): number {
@@ -65,8 +66,9 @@ export class Reader {
     return this.#body.subarray(start, this.pos);
   }
 
-  /** Passes over the value of the field number, which has this wire type. */
-  skip(wireType: number, number: number, depth = 0): void {
+  /** Passes over the value of the field number, whose tag was read last. */
+  skip(number: number, depth = 0): void {
+    const { wireType } = this;
     if (wireType === WireType.varint) {
       this.#varint();
     } else if (wireType === WireType.delimited) {
@@ -74,15 +76,12 @@ export class Reader {
     } else if (wireType === WireType.bit32 || wireType === WireType.bit64) {
       this.#pass(wireType === WireType.bit32 ? 4 : 8);
     } else if (wireType === WireType.startGroup && depth < maxDepth) {
-      for (;;) {
-        const [inner, type] = this.tag();
-        if (type !== WireType.endGroup) {
-          this.skip(type, inner, depth + 1);
-        } else if (inner === number) {
-          return;
-        } else {
-          throw new Error(`group ${number} ends as group ${inner}`);
-        }
+      let inner = this.tag();
+      for (; this.wireType !== WireType.endGroup; inner = this.tag()) {
+        this.skip(inner, depth + 1);
+      }
+      if (inner !== number) {
+        throw new Error(`group ${number} ends as group ${inner}`);
       }
     } else {
       throw new Error(`illegal wire type ${wireType}`);

@@ -327,13 +327,22 @@ class Database implements DatabaseStore {
         wrap<End[]>(tx.objectStore("ends").getAll(id)),
       ]);
       const ends = new Map(list.map((end) => [end.c, end]));
-      return Promise.all(
-        rows.map(async (stored) => {
-          const row = readConversation(stored);
-          const end = ends.get(row.id);
-          return { ...row, last: row.last ?? (end && (await lastOf(tx, end))), goneAt: end?.gone ?? 0 };
-        }),
-      );
+      const all = rows.map((stored): ConversationRow => Object.assign(readConversation(stored), { goneAt: 0 }));
+      const long: Promise<void>[] = []; // entries that are not in their End
+      for (const row of all) {
+        const { s = 0, d, gone = 0 } = ends.get(row.id) ?? {};
+        row.goneAt = gone;
+        if (row.last || s === 0) {
+          continue;
+        }
+        if (d) {
+          row.last = readEntry(row.id, d);
+        } else {
+          long.push(entryAt(tx, row.id, s).then((e) => void (row.last = e)));
+        }
+      }
+      await Promise.all(long);
+      return all;
     });
   }
 
@@ -395,16 +404,13 @@ class Database implements DatabaseStore {
   }
 }
 
-/** Returns the newest stored entry of a conversation. */
-async function lastOf(tx: IDBTransaction, end: End): Promise<Entry | undefined> {
-  if (end.s === 0) {
-    return undefined;
+/** Returns the entry of a conversation at seq, which is there. */
+async function entryAt(tx: IDBTransaction, c: ConversationID, seq: Seq): Promise<Entry> {
+  const row = await wrap<EntryRow | undefined>(tx.objectStore("entries").get([c, seq]));
+  if (!row) {
+    throw corrupt(`end of ${c}`);
   }
-  const data = end.d ?? (await wrap<EntryRow | undefined>(tx.objectStore("entries").get([end.c, end.s])))?.d;
-  if (!data) {
-    throw corrupt(`end of ${end.c}`);
-  }
-  return readEntry(end.c, data);
+  return readEntry(c, row.d);
 }
 
 function abort(tx: IDBTransaction | undefined): void {

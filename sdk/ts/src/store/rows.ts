@@ -94,10 +94,20 @@ export function readMeta(value: unknown): Meta {
   return value === undefined ? newMeta() : like("meta", newMeta(), value);
 }
 
-/** Returns c as a row: last is encoded. */
+/** Returns c as a row: last is encoded, and what is nought is left out, as a list reads thousands of these. */
 export function conversationRow(c: Conversation): object {
-  const { last, ...row } = c;
-  return last ? { ...row, last: encodeEntry(last) } : row;
+  const { last, mentioned, holes, ...rest } = c;
+  const row: Record<string, unknown> = Object.fromEntries(Object.entries(rest).filter(([, value]) => value));
+  if (last) {
+    row["last"] = encodeEntry(last);
+  }
+  if (mentioned.named > 0 || mentioned.all > 0) {
+    row["mentioned"] = mentioned;
+  }
+  if (holes.length > 0) {
+    row["holes"] = holes;
+  }
+  return row;
 }
 
 const bareConversation = {
