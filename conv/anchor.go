@@ -19,14 +19,12 @@ const (
 	// anchorBytes bounds one sender's anchors in memory, in bytes: about 170 messages. If a
 	// sender wrote no more than that in three minutes (pim.OrderWindow), nothing is forgotten.
 	anchorBytes = 512
-	// anchorReach is how many entries of the log a look-up reads for one anchor, at most. If
-	// the sender's clock is right, the entries of one second are enough. If it is minutes
-	// behind, in a conversation of more than 45 messages a second, the look-up may need more. Then
-	// it misses the anchor, and the message is displayed before a later message of its sender
-	// than it could be.
+	// anchorReach is how many entries of the log a look-up reads for one anchor, at most. It needs
+	// more only if the sender's clock is minutes behind, and thousands of entries of others
+	// lie between two of the sender's. Then it misses the anchor, and the message is displayed
+	// before a later message of its sender than it could be.
 	anchorReach = 8192
-	// anchorReachBytes bounds the same look-up in bytes of the log. A look-up reads so many
-	// bytes, too, only if the sender's clock is far behind.
+	// anchorReachBytes bounds the same look-up in bytes of the log.
 	anchorReachBytes = 16 << 20
 )
 
@@ -118,47 +116,103 @@ func (l *live) lookUpAnchor(ctx context.Context, s store.Store, r *Request, now 
 }
 
 // findAnchor returns the seq of the sender's first entry, up to at.upTo, whose L' is greater
-// than at.local; 0 if it finds none. An L' is at most OrderSlack above the entry's server time,
-// so findAnchor begins at the first entry whose server time is late enough. It finds that
-// entry by binary search, because server times do not decrease.
+// than at.local; 0 if it finds none.
+//
+// An L' is at most OrderSlack above the entry's server time, so the entry is not before the first
+// one whose server time is late enough. Binary search finds that one, because server times do not
+// decrease. If the sender's clock is right, the entry is close behind. If not, a second binary search
+// narrows down where it is: the sender's peaks, which are their own anchors, have growing L'.
 func findAnchor(ctx context.Context, s store.Store, id pim.ConversationID, at lateness) (pim.Seq, error) {
-	var failed error
-	server := func(seq pim.Seq) pim.Millis {
-		e, _, err := readEntries(ctx, s, id, seq, seq)
-		if err == errTrimmed {
-			return 0 // long ago
-		}
-		if err != nil {
-			failed = err
-			return 0
-		}
-		return e[0].Server
-	}
+	l := &anchorSearch{ctx: ctx, store: s, id: id, at: at, entries: anchorReach, bytes: anchorReachBytes}
 	back := min(at.upTo-1, 1<<20)
 	first := at.upTo - back
 	from := first + pim.Seq(sort.Search(int(back), func(i int) bool {
-		return failed != nil || server(first+pim.Seq(i)) > at.local-pim.OrderSlack
+		return l.err != nil || l.server(first+pim.Seq(i)) > at.local-pim.OrderSlack
 	}))
-	const page = 256
-	var entries []pim.Entry
-	left := anchorReachBytes
-	for end := min(at.upTo, from+anchorReach); failed == nil && from <= end && left > 0; {
-		size, to := 0, min(from+page-1, end)
-		entries, size, failed = readPage(ctx, s, id, from, to, entries[:0])
-		if failed == errTrimmed { // since server has seen it
-			failed, from = nil, to+1
+	to := min(from+anchorPage-1, at.upTo)
+	if found := l.first(from, to, l.above); found.Seq != 0 || l.err != nil {
+		return found.Seq, l.err
+	}
+	// No entry of the sender before from is above, and anchor, if it is not 0, is the first one after to.
+	var anchor pim.Seq
+	for from, to = to+1, at.upTo; to >= from+anchorPage && l.goesOn(); {
+		middle := from + (to-from)/2
+		switch peak := l.first(middle, to, l.peak); {
+		case peak.Seq != 0 && peak.OrderTime() <= at.local:
+			from = peak.Seq + 1
+		case peak.Seq != 0:
+			anchor, to = peak.Seq, middle-1
+		case l.goesOn(): // the sender has none there
+			to = middle - 1
+		}
+	}
+	if l.goesOn() {
+		if found := l.first(from, to, l.above); found.Seq != 0 {
+			anchor = found.Seq
+		}
+	}
+	return anchor, l.err
+}
+
+// anchorPage is how many entries a look-up reads at a time.
+const anchorPage = 256
+
+// anchorSearch is a look-up of an anchor under way.
+type anchorSearch struct {
+	ctx   context.Context
+	store store.Store
+	id    pim.ConversationID
+	at    lateness
+
+	entries, bytes int // that it may still read
+	page           []pim.Entry
+	err            error
+}
+
+// goesOn reports whether the look-up may read more.
+func (l *anchorSearch) goesOn() bool { return l.err == nil && l.entries > 0 && l.bytes > 0 }
+
+// server returns the server time of an entry, 0 if it was trimmed: long ago.
+func (l *anchorSearch) server(seq pim.Seq) pim.Millis {
+	e, _, err := readEntries(l.ctx, l.store, l.id, seq, seq)
+	switch {
+	case err == errTrimmed:
+		return 0
+	case err != nil:
+		l.err = err
+		return 0
+	}
+	return e[0].Server
+}
+
+// above reports whether the anchor is at e or before it.
+func (l *anchorSearch) above(e *pim.Entry) bool { return e.OrderTime() > l.at.local }
+
+// peak reports whether no earlier entry of its sender has a greater L' than e.
+func (l *anchorSearch) peak(e *pim.Entry) bool { return e.Anchor == 0 || e.Anchor == e.Seq }
+
+// first returns the sender's first entry of from..to for which is reports true. Its seq is 0 if there is none, or if
+// the look-up may not read so far.
+func (l *anchorSearch) first(from, to pim.Seq, is func(*pim.Entry) bool) pim.Entry {
+	for from <= to && l.goesOn() {
+		size, end := 0, min(from+min(anchorPage, pim.Seq(l.entries))-1, to)
+		l.page, size, l.err = readPage(l.ctx, l.store, l.id, from, end, l.page[:0])
+		if l.err == errTrimmed { // since server has seen it
+			l.err, from = nil, end+1
 			continue
 		}
-		if failed != nil {
+		if l.err != nil {
 			break
 		}
-		left -= size
-		from = entries[len(entries)-1].Seq + 1
-		for i := range entries {
-			if e := &entries[i]; e.Sender == at.sender && e.OrderTime() > at.local {
-				return e.Seq, nil
+		last := len(l.page) - 1
+		l.entries -= last + 1
+		l.bytes -= size
+		from = l.page[last].Seq + 1
+		for i := range l.page {
+			if e := &l.page[i]; e.Sender == l.at.sender && is(e) {
+				return *e
 			}
 		}
 	}
-	return 0, failed
+	return pim.Entry{}
 }
