@@ -4,7 +4,7 @@ import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { createServer } from "vite";
 import { flashed, noted, throughAll, watchOrder } from "./order.mjs";
-import { browser, enter, person, sees, Server, shots, until, write } from "./world.mjs";
+import { browser, enter, leave, person, sees, Server, shots, until, write } from "./world.mjs";
 
 const server = new Server();
 let vite;
@@ -139,7 +139,6 @@ test("what is read on one device is read on the others: two browsers, and a phon
     await until(async () => (await server.listed("rea", "phone", conversation))?.unread === n, `${n} unread on the phone`);
   };
   const says = (text) => server.pim("send", "bob", "--to", "rea", text);
-  const leave = (page) => page.evaluate(() => (location.hash = ""));
 
   await says("one");
   await says("two");

@@ -1,7 +1,7 @@
 // What goes wrong in a browser: its storage, what the server or the SDK refuses, and several tabs of one person.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { another, browser, enter, person, sees, Server, signIn, until, write } from "./world.mjs";
+import { another, browser, enter, leave, person, sees, Server, signIn, until, write } from "./world.mjs";
 
 const conversation = "d:alice:bob";
 const server = new Server();
@@ -98,7 +98,7 @@ test("the focus is at a heading when what a dialog was opened from is gone", asy
   await page.keyboard.press("Enter");
   await page.getByRole("button", { name: "Members" }).click();
   await page.getByRole("dialog").waitFor();
-  await page.evaluate(() => (location.hash = ""));
+  await leave(page);
   await page.getByRole("dialog").waitFor({ state: "detached" });
   await focusAt(page, "heading", "gina");
   assert.deepEqual(page.troubles, []);

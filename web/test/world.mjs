@@ -217,6 +217,12 @@ export async function enter(page, conversation) {
   await page.locator(".room:not([data-before])").getByRole("textbox").waitFor();
 }
 
+/** Goes back to the list. Nothing that comes then is read. */
+export async function leave(page) {
+  await page.evaluate(() => (location.hash = ""));
+  await page.locator(".room").waitFor({ state: "detached" });
+}
+
 /** Writes a message, and sends it by Enter. */
 export async function write(page, text) {
   await page.getByRole("textbox").fill(text);
