@@ -271,8 +271,9 @@ func (e *Engine) unanswered(in Unanswered) {
 		e.spare(in.Attempt, lbs, until, errPlain)
 		f.plain, next = lbs, f.lbs.next(now)
 	case kind == pim.KindUnauthorized || kind == pim.KindForbidden: // the token, and the ticket if one was shown
+		// With the next token the question is another one, so the time that was told is not for it.
 		f.ticket = ""
-		e.retreat(in.Err, max(e.backoff.refused(now), e.backoff.askedFor(in.Err)))
+		e.retreat(in.Err, e.backoff.refused(now))
 		return
 	case retryAfterOf(in.Err) > 0 || kind == pim.KindOverloaded:
 		// It is there, and says when to come back. Another one is asked with the usual backoff.

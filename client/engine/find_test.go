@@ -250,7 +250,7 @@ func TestLBSRefusesToken(t *testing.T) {
 	r.does(engine.Answered{Attempt: 1, Answer: engine.Answer{Window: 2 * time.Second, Ticket: " ticket"}})
 	r.waitsJust(time.Second)
 	r.asks("https://lbs ticket")
-	r.does(engine.Unanswered{Attempt: 2, Err: &pim.Error{Kind: pim.KindUnauthorized}})
+	r.does(engine.Unanswered{Attempt: 2, Err: &pim.Error{Kind: pim.KindUnauthorized, RetryAfter: time.Minute}})
 	r.waitsJust(500 * time.Millisecond)
 	r.asks("https://lbs")
 	r.does(engine.Unanswered{Attempt: 3, Err: &pim.Error{Kind: pim.KindUnavailable, RetryAfter: 4 * time.Second}, NoToken: true})
