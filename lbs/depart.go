@@ -10,8 +10,8 @@ type Departure struct {
 	// Rate is how many may leave in a second while the gateway drains: its part of what the others take. 0: none of
 	// them takes any.
 	Rate float64
-	// Window is the time within which all come back at random moments if they are told at once, MaxWindow at most:
-	// to the others, or if none takes any to this gateway, once it has started again. 0: no rate is known.
+	// Window is the time within which all come back at random moments if they are told at once, MaxWindow at most: to
+	// the others or, if these take fewer in a second, to this gateway once it has started again. 0: no rate is known.
 	Window time.Duration
 
 	others []other
@@ -45,11 +45,7 @@ func (v *View) Depart(name string, clients int) Departure {
 		}
 	}
 	d.Rate = sum / leaving
-	rate := d.Rate
-	if rate == 0 {
-		rate = own
-	}
-	if rate > 0 {
+	if rate := max(d.Rate, own); rate > 0 {
 		d.Window = time.Duration(math.Ceil(min(float64(clients)/rate, MaxWindow.Seconds())*1000)) * time.Millisecond
 	}
 	return d

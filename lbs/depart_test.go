@@ -28,21 +28,30 @@ func TestDeparture(t *testing.T) {
 		window time.Duration
 	}{
 		"alone: its own rate counts once it is back": {nil, 0, 62500 * time.Millisecond},
-		"two others":                       {[]lbs.Gateway{of("b", 0, 100), of("c", 0, 50)}, 120, 4167 * time.Millisecond},
-		"one is full":                      {[]lbs.Gateway{of("b", 1000, 100), of("c", 0, 50)}, 40, 12500 * time.Millisecond},
-		"one has seven places":             {[]lbs.Gateway{of("b", 993, 100), of("c", 0, 50)}, 47, 10639 * time.Millisecond},
-		"one has memory for five":          {[]lbs.Gateway{poor(of("b", 0, 100))}, 5, 100 * time.Second},
-		"one can't serve":                  {[]lbs.Gateway{unready(of("b", 0, 100)), of("c", 0, 50)}, 40, 12500 * time.Millisecond},
-		"one drains, too":                  {[]lbs.Gateway{drains(of("b", 1, 100)), of("c", 0, 50)}, 20, 25 * time.Second},
-		"one has drained":                  {[]lbs.Gateway{drains(of("b", 0, 100)), of("c", 0, 50)}, 40, 12500 * time.Millisecond},
-		"one is of an earlier version":     {[]lbs.Gateway{of("b", -1, 100)}, 80, 6250 * time.Millisecond},
-		"none takes any: they come back":   {[]lbs.Gateway{of("b", 1000, 100)}, 0, 62500 * time.Millisecond},
-		"no window is longer than an hour": {[]lbs.Gateway{of("b", 0, 0.0001)}, 0.00008, lbs.MaxWindow},
+		"two others":           {[]lbs.Gateway{of("b", 0, 100), of("c", 0, 50)}, 120, 4167 * time.Millisecond},
+		"one is full":          {[]lbs.Gateway{of("b", 1000, 100), of("c", 0, 50)}, 40, 12500 * time.Millisecond},
+		"one has seven places": {[]lbs.Gateway{of("b", 993, 100), of("c", 0, 50)}, 47, 10639 * time.Millisecond},
+		"others take little: they come back, too": {[]lbs.Gateway{poor(of("b", 0, 100))}, 5, 62500 * time.Millisecond},
+		"one can't serve":                         {[]lbs.Gateway{unready(of("b", 0, 100)), of("c", 0, 50)}, 40, 12500 * time.Millisecond},
+		"one drains, too":                         {[]lbs.Gateway{drains(of("b", 1, 100)), of("c", 0, 50)}, 20, 25 * time.Second},
+		"one has drained":                         {[]lbs.Gateway{drains(of("b", 0, 100)), of("c", 0, 50)}, 40, 12500 * time.Millisecond},
+		"one is of an earlier version":            {[]lbs.Gateway{of("b", -1, 100)}, 80, 6250 * time.Millisecond},
+		"none takes any: they come back":          {[]lbs.Gateway{of("b", 1000, 100)}, 0, 62500 * time.Millisecond},
 	} {
 		v := lbs.View{Gateways: append([]lbs.Gateway{a}, c.others...)}
 		d := v.Depart("a", 500)
 		if diff := d.Rate - c.rate; diff > 1e-9 || diff < -1e-9 || d.Window != c.window {
 			t.Errorf("%s: %.5f a second, within %v; want %.5f, %v", name, d.Rate, d.Window, c.rate, c.window)
+		}
+	}
+}
+
+// No window is longer than an hour, and none is told while no rate is known.
+func TestWindowOfADeparture(t *testing.T) {
+	for rate, want := range map[float64]time.Duration{0.0001: lbs.MaxWindow, 0: 0} {
+		v := lbs.View{Gateways: []lbs.Gateway{{Name: "a", AcceptRate: rate, Ready: true}}}
+		if d := v.Depart("a", 500); d.Window != want || d.Rate != 0 {
+			t.Errorf("at %v a second: %+v, want a window of %v", rate, d, want)
 		}
 	}
 }
