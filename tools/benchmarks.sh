@@ -161,7 +161,7 @@ warm() {
 # list.
 sync() {
 	for n in 100 1000 10000; do fresh; measure_ws sync --conversations $n --messages $n --syncs 100000 --duration "$duration"; stop; done
-	for n in 100 1000; do fresh; measure_ws sync --conversations $n --messages $n --syncs 100000 --devices 16 --duration "$duration"; stop; done
+	for n in 100 1000 10000; do fresh; measure_ws sync --conversations $n --messages $n --syncs 100000 --devices 16 --duration "$duration"; stop; done
 	fresh
 	measure_ws sync --conversations 10000 --messages 1000000 --duration "$duration"
 	stop
