@@ -27,7 +27,8 @@ type Options struct {
 	RetainNotice time.Duration
 
 	Deeds limit.Deed   // what each user may do in an hour; 0: not bounded
-	Free  []pim.UserID // whom Deeds does not bound
+	Bytes int          // what the entries of each user may take up in a day; 0: not bounded
+	Free  []pim.UserID // whom Deeds and Bytes do not bound
 
 	Memory  int               // of the conversations held in memory, in bytes, about; 0: DefaultMemory
 	Now     func() time.Time  // nil: time.Now
@@ -82,7 +83,7 @@ func New(s store.Store, o Options) *Writers {
 	if w.members == 0 {
 		w.members = pim.MaxGroupMembers
 	}
-	w.deeds = newDeeds(o.Deeds, o.Free)
+	w.deeds = newDeeds(o.Deeds, o.Bytes, o.Free)
 	w.windows = windowsOf(o.EditWindow, o.RecallWindow)
 	w.windows.notice = pim.Millis(o.RetainNotice.Milliseconds())
 	if w.memory == 0 {

@@ -58,7 +58,8 @@ type Config struct {
 	UserGroups       int           `name:"user-groups" env:"PIM_USER_GROUPS" default:"100" placeholder:"N" help:"Groups that one user creates in an hour, as this node counts; further ones are refused, and may be created later. 0: no bound."`
 	UserMembers      int           `name:"user-members" env:"PIM_USER_MEMBERS" default:"10000" placeholder:"N" help:"Members that one user adds to groups in an hour, those of new groups included. 0: no bound."`
 	UserStrangers    int           `name:"user-strangers" env:"PIM_USER_STRANGERS" default:"300" placeholder:"N" help:"Users to whom one user writes for the first time in an hour, if these have not written before. 0: no bound."`
-	FreeUsers        string        `name:"free-users" env:"PIM_FREE_USERS" default:"" placeholder:"USERS" help:"Users whom user-groups, user-members and user-strangers do not bound, such as bots, with commas between them."`
+	UserBytes        int           `name:"user-bytes" env:"PIM_USER_BYTES" default:"268435456" placeholder:"BYTES" help:"Bytes that what one user sends may take up on the disk in a day, as this node counts; what is above is refused, and may be sent later. A day's worth may come at once. 0: no bound."`
+	FreeUsers        string        `name:"free-users" env:"PIM_FREE_USERS" default:"" placeholder:"USERS" help:"Users whom user-groups, user-members, user-strangers and user-bytes do not bound, such as bots, with commas between them."`
 	MaxMemory        int           `name:"max-memory" env:"PIM_MAX_MEMORY" default:"0" placeholder:"BYTES" help:"Memory in use, garbage left out, above which new connections are turned away. 0: three quarters of GOMEMLIMIT, or else of what the control group or the machine has."`
 	IdleTimeout      time.Duration `name:"idle-timeout" env:"PIM_IDLE_TIMEOUT" default:"5m" placeholder:"DURATION" help:"A connection that sent nothing for this long is closed. Clients ping at half of it, or as they announce."`
 	MaxHeartbeat     time.Duration `name:"max-heartbeat" env:"PIM_MAX_HEARTBEAT" default:"10m" placeholder:"DURATION" help:"Longest heartbeat that a client may announce; it is closed 30 s after one that did not come. 0 ignores announcements."`
@@ -261,6 +262,7 @@ func (c *Config) validateBounds() error {
 		{"user-groups", c.UserGroups, 0, 1_000_000},
 		{"user-members", c.UserMembers, 0, 1_000_000_000},
 		{"user-strangers", c.UserStrangers, 0, 1_000_000_000},
+		{"user-bytes", c.UserBytes, 0, math.MaxInt},
 		{"max-memory", c.MaxMemory, 0, math.MaxInt},
 		{"queue-bytes", c.QueueBytes, pim.MaxFrame, 1 << 30}, // the largest frame must fit
 		{"in-flight", c.InFlight, 1, 65_536},
