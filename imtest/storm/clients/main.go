@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -20,8 +21,10 @@ import (
 	"github.com/pim-im/pim/imtest/storm"
 )
 
-// tellEvery is the time between two lines.
-const tellEvery = 100 * time.Millisecond
+const (
+	tellEvery  = 100 * time.Millisecond // the time between two lines
+	perAddress = 200                    // how many clients come from one address
+)
 
 // crowd counts what its clients live through.
 type crowd struct {
@@ -60,19 +63,26 @@ func (c *crowd) run(keys string, first, count int) (err error) {
 		io.Copy(io.Discard, os.Stdin)
 		close(ended)
 	}()
-	for n := first; n < first+count; n++ {
-		one, err := c.open(n)
-		if err != nil {
-			return err
+	failed := make(chan error, 1)
+	go func() { // ends with the process, as all clients do
+		for n := first; n < first+count; n++ {
+			one, err := c.open(n)
+			if err != nil {
+				failed <- err
+				return
+			}
+			go c.follow(one)
 		}
-		go c.follow(one) // ends with the process, as all clients do
-	}
+	}()
 	out := json.NewEncoder(os.Stdout)
 	for tick := time.NewTicker(tellEvery); ; {
 		select {
 		case <-ended:
 			tick.Stop()
 			return nil
+		case err := <-failed:
+			tick.Stop()
+			return err
 		case <-tick.C:
 		}
 		says := storm.Crowd{
@@ -91,8 +101,10 @@ func (c *crowd) run(keys string, first, count int) (err error) {
 func (c *crowd) open(n int) (*client.Client, error) {
 	user := pim.UserID(fmt.Sprintf("storm-%d", n))
 	at := n % len(c.servers)
+	// Every question is a connection, whose port stays taken for a minute. One address of this machine has too few for all clients.
+	from := &net.Dialer{KeepAlive: -1, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 200, byte(n/perAddress>>8), byte(n/perAddress))}}
 	o := client.Options{
-		Servers: slices.Concat(c.servers[at:], c.servers[:at]), User: user, Device: "phone", Agent: "pim-storm", EventBuffer: 8, Watch: !c.sync, BackoffMax: c.backoff,
+		Servers: slices.Concat(c.servers[at:], c.servers[:at]), User: user, Device: "phone", Agent: "pim-storm", EventBuffer: 8, Dial: from.DialContext, Watch: !c.sync, BackoffMax: c.backoff,
 		Token: func(context.Context) (string, error) { return c.keys.Issue(user, 24*time.Hour, time.Now()) },
 		Store: client.NewMemory(client.MemoryOptions{PositionsOnly: true}),
 	}
