@@ -29,7 +29,9 @@ func TestSmallStorm(t *testing.T) {
 	seed := seeds.First(t)
 	rep, err := storm.Run(t.Context(), storm.Config{
 		Pim: all.pim, Clients: clients, Store: store, Dir: t.TempDir(), Log: logger(), Seed: seed,
-		Gateways: 3, Connections: 3000, Kills: 1, AcceptRate: 200, Calm: time.Second, Patience: 5 * time.Minute, Users: 4, BackoffMax: 2 * time.Second,
+		Gateways: 3, Connections: 3000, Kills: 1,
+		AcceptRate: 600, // a lower one has the LBS tell the last clients to wait for half a minute
+		Calm:       time.Second, Patience: 5 * time.Minute, Users: 4, BackoffMax: 2 * time.Second,
 		Row: func(r storm.Row) { t.Log(r) },
 	})
 	if err != nil {
