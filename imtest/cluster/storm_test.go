@@ -30,7 +30,7 @@ func TestSmallStorm(t *testing.T) {
 	rep, err := storm.Run(t.Context(), storm.Config{
 		Pim: all.pim, Clients: clients, Store: store, Dir: t.TempDir(), Log: logger(), Seed: seed,
 		Gateways: 3, Connections: 3000, Kills: 1,
-		AcceptRate: 600, // a lower one has the LBS tell the last clients to wait for half a minute
+		AcceptRate: 3000, // a lower one has an LBS tell clients to wait, for half a minute and more
 		Calm:       time.Second, Patience: 5 * time.Minute, Users: 4, BackoffMax: 2 * time.Second,
 		Row: func(r storm.Row) { t.Log(r) },
 	})

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/imtest"
 	"github.com/pim-im/pim/imtest/loopback"
 	"github.com/pim-im/pim/imtest/process"
 )
@@ -33,8 +34,8 @@ type gateway struct {
 	last        atomic.Int64 // connections when it was asked last
 }
 
-// unbound is a rate that nothing comes near to.
-const unbound = 100_000_000
+// unbound is a rate that nothing comes near to, the highest that pim takes.
+const unbound = 1_000_000
 
 // startGateways starts the gateways, each on a loopback address of its own, and returns when all are ready.
 func startGateways(ctx context.Context, cfg *Config, keys string, most int) (*gateways, error) {
@@ -83,7 +84,32 @@ func startGateways(ctx context.Context, cfg *Config, keys string, most int) (*ga
 		g.stop()
 		return nil, err
 	}
+	if err := g.meet(ctx, cfg); err != nil {
+		g.stop()
+		return nil, err
+	}
 	return g, nil
+}
+
+// meet waits until each LBS knows all gateways: one that has just started tells whoever asks to come back in half a minute.
+func (g *gateways) meet(ctx context.Context, cfg *Config) error {
+	if cfg.Unprotected {
+		return nil
+	}
+	for begun := time.Now(); ; {
+		knows := 0
+		for _, n := range g.list[:g.known] {
+			if f, err := n.scrape(ctx); err == nil && f.open == cfg.Gateways {
+				knows++
+			}
+		}
+		if knows == g.known {
+			return nil
+		}
+		if time.Since(begun) > cfg.Patience || !imtest.Pause(ctx, poll) {
+			return pim.Errorf(pim.KindTimeout, "after %v only %d LBS know all gateways", time.Since(begun), knows)
+		}
+	}
 }
 
 func (g *gateways) stop() {
@@ -133,14 +159,14 @@ func (g *gateways) said() string {
 
 // figures are what the page of metrics of a gateway says.
 type figures struct {
-	connections     int
-	refused         int // connections and logins, since it started
-	asked           int // clients that its LBS has answered
-	refusedQuestion int // clients that its LBS has refused
-	rss             int64
+	connections int
+	refused     int // connections and logins, since it started
+	asked       int // clients that its LBS has answered
+	open        int // gateways that its LBS names to clients
+	rss         int64
 }
 
-var sample = regexp.MustCompile(`(?m)^(pim_connections|pim_refusals_total|pim_lbs_answers_total|pim_lbs_refusals_total|process_resident_memory_bytes)(?:\{.*\})? (\S+)$`)
+var sample = regexp.MustCompile(`(?m)^(pim_connections|pim_refusals_total|pim_lbs_answers_total|pim_lbs_gateways\{state="open"\}|process_resident_memory_bytes)(?:\{.*\})? (\S+)$`)
 
 // scrapePatience is how long a page of metrics may take. A gateway that has too much to do may need long.
 const scrapePatience = 30 * time.Second
@@ -177,8 +203,8 @@ func (n *gateway) scrape(ctx context.Context) (f figures, err error) {
 			f.refused += int(v)
 		case "pim_lbs_answers_total":
 			f.asked += int(v)
-		case "pim_lbs_refusals_total":
-			f.refusedQuestion += int(v)
+		case `pim_lbs_gateways{state="open"}`:
+			f.open = int(v)
 		default:
 			f.rss = int64(v)
 		}
