@@ -19,6 +19,8 @@
 // It also has a budget for each connection, of frames and of bytes: whoever is over it is read more
 // slowly (Sends). And Deeds bound what a user does to others in an hour; package conv asks them.
 //
+// An Overload says by the time that work waits in a node's queues what the node sheds.
+//
 // # Memory
 //
 // An attacker has more addresses than a table has places, and whatever a table puts out was

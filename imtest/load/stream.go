@@ -5,7 +5,7 @@ import "slices"
 // stream checks what one user receives of a conversation: each sender's
 // counters, once and in order. It does no I/O and times nothing.
 //
-// A skipped counter is a gap: the server dropped a push or refused a send. A pull from
+// A skipped counter is a gap, unless the entry before is there: the server dropped a push or refused a send. A pull from
 // the last entry of that sender on closes the gap. A message that the pull does not hold
 // either leaves a hole. While a pull is under way, pushes are not taken in, since the
 // pull brings their entries as well.
@@ -67,12 +67,13 @@ func (s *stream) push(slot int, counter uint32, seq uint64) (fresh, gap bool) {
 		return false, false
 	case seq <= s.settled:
 		return false, false // a pull has brought it before
-	case counter > p.next:
+	case counter > p.next && seq > s.have+1:
 		s.need = seq
 		return false, true
 	case counter < p.next:
 		return s.late(slot, counter), false
 	}
+	s.skip(slot, counter)
 	s.advance(p, counter, seq)
 	return true, false
 }
@@ -90,15 +91,20 @@ func (s *stream) pull(slot int, counter uint32, seq uint64) (fresh bool) {
 		s.back = min(s.back, p.seq)
 		return false
 	}
-	for c := p.next; c < counter; c++ {
+	s.skip(slot, counter)
+	s.advance(p, counter, seq)
+	s.pulled++
+	return true
+}
+
+// skip notes that slot's messages before counter were not where they belonged.
+func (s *stream) skip(slot int, counter uint32) {
+	for c := s.peers[slot].next; c < counter; c++ {
 		if len(s.holes) == maxHoles {
 			s.holes = slices.Delete(s.holes, 0, maxHoles/2)
 		}
 		s.holes = append(s.holes, hole{slot, c})
 	}
-	s.advance(p, counter, seq)
-	s.pulled++
-	return true
 }
 
 func (s *stream) advance(p *peer, counter uint32, seq uint64) {
