@@ -146,6 +146,7 @@ func (d *driver) hear() {
 		d.metrics.written(b, now)
 		if !b.affecting {
 			d.overload.Waited(limit.Commits, now.Sub(b.begun))
+			d.overload.Began(limit.Commits, -1)
 		}
 		m := b.machine
 		err := m.written(&d.out)
@@ -230,6 +231,9 @@ func (d *driver) beginWrites(ctx context.Context) {
 		d.writes = b.appendWrites(d.writes)
 		b.begun, b.left = now, len(d.writes)-at
 		d.gather.began(b, now)
+		if !b.affecting {
+			d.overload.Began(limit.Commits, 1)
+		}
 		for _, w := range d.writes[at:] {
 			w.Owner = b
 		}

@@ -96,6 +96,7 @@ type Overload struct {
 	random func() float64
 
 	least  [queues]atomic.Int64 // ns that work of a queue has waited in this interval, at least; none: nothing has come
+	begun  [queues]atomic.Int64 // see Began
 	level  atomic.Uint32        // the last class that is shed; 0: none
 	shed   [classes]atomic.Uint64
 	served atomic.Uint64 // sends
@@ -140,6 +141,14 @@ func (o *Overload) Waited(q Queue, d time.Duration) {
 		if int64(d) >= old || least.CompareAndSwap(old, int64(d)) {
 			return
 		}
+	}
+}
+
+// Began notes that n more of q are waiting, fewer if n is negative. While some are and an interval
+// tells of none, the wait of the interval before counts. A queue of which nobody says so is taken to be empty then.
+func (o *Overload) Began(q Queue, n int) {
+	if o != nil {
+		o.begun[q].Add(int64(n))
 	}
 }
 
@@ -208,9 +217,12 @@ func (o *Overload) Tick(now time.Duration) {
 	longest := time.Duration(0)
 	for q := range o.least {
 		wait := time.Duration(o.least[q].Swap(none))
-		if wait == none {
+		switch {
+		case wait == none && o.begun[q].Load() > 0:
+			wait = time.Duration(o.waits[q].Load())
+		case wait == none:
 			wait = 0
-		} else if Queue(q) == Commits {
+		case Queue(q) == Commits:
 			wait -= o.usually(wait, now)
 		}
 		o.waits[q].Store(int64(wait))

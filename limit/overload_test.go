@@ -127,6 +127,26 @@ func TestOverloadOfAStore(t *testing.T) {
 	}
 }
 
+// What has not come back in an interval has waited as long as what came before it, at least.
+func TestOverloadOfASilentStore(t *testing.T) {
+	o := newOverloaded()
+	o.interval(Commits, 1)
+	o.Began(Commits, 2)
+	if o.interval(Commits); o.Level() != 0 {
+		t.Error("a store that is asked for the first time is overloaded")
+	}
+	o.interval(Commits, 60)
+	for _, want := range []Class{Receipts, History} {
+		if level := o.interval(Commits); level != want {
+			t.Errorf("the store says nothing: %v is shed at last, want %v", level, want)
+		}
+	}
+	o.Began(Commits, -2)
+	if level := o.interval(Commits); level != Receipts {
+		t.Errorf("nothing is asked of it any more: %v is shed at last", level)
+	}
+}
+
 // Who is refused comes back at a random time, and later if more are refused.
 func TestOverloadSpreadsThoseWhoAreRefused(t *testing.T) {
 	random := 0.0

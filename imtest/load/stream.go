@@ -5,7 +5,7 @@ import "slices"
 // stream checks what one user receives of a conversation: each sender's
 // counters, once and in order. It does no I/O and times nothing.
 //
-// A skipped counter is a gap, unless the entry before is there: the server dropped a push or refused a send. A pull from
+// A skipped counter is a gap: the server dropped a push or refused a send. A pull from
 // the last entry of that sender on closes the gap. A message that the pull does not hold
 // either leaves a hole. While a pull is under way, pushes are not taken in, since the
 // pull brings their entries as well.
@@ -19,6 +19,7 @@ type stream struct {
 	reached uint64 // seq up to which its pages have come
 	back    uint64 // the pull found a gap before first: another must follow, behind this seq; never: none
 	need    uint64 // highest seq that was pushed while pulling: the pull must reach it
+	sparse  bool   // many sends are refused: a skipped counter is no gap if the seq before is there
 	holes   []hole // the latest maxHoles of them
 
 	taken uint64 // messages taken in
@@ -67,7 +68,7 @@ func (s *stream) push(slot int, counter uint32, seq uint64) (fresh, gap bool) {
 		return false, false
 	case seq <= s.settled:
 		return false, false // a pull has brought it before
-	case counter > p.next && seq > s.have+1:
+	case counter > p.next && !(s.sparse && seq == s.have+1):
 		s.need = seq
 		return false, true
 	case counter < p.next:
