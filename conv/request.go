@@ -17,6 +17,7 @@ type Request struct {
 	Attempt      uint32     // as pim.Sending
 	MentionAll   bool       // for message
 	Removed      bool       // for reaction and pin
+	repeatOnly   bool       // it is answered only if its entry is in the log already, see shed.go; set by Submit, and here because there is room
 	wait         int32      // as pim.Sending; set by the machine. It stands here because there is room
 	Sender       pim.UserID // authenticated
 	Device       pim.DeviceID
@@ -37,8 +38,6 @@ type Request struct {
 	read    reading      // of a read command; a look-up may replace it
 	queue   *userQueue   // of the sender, in the driver's queue
 	drain   *drain       // the newest drain when the request came
-
-	repeatOnly bool // it is answered only if its entry is in the log already, see shed.go
 
 	// Set by the machine, and by its look-up for the request.
 	findings   *findings  // of a look-up for the request; nil: there was none
