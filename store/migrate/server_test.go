@@ -214,7 +214,7 @@ func TestChatGoesOn(t *testing.T) {
 	c := server.Defaults()
 	c.Data, c.Listen, c.ListenTCP, c.DrainWindow = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", 0
 	c.ShedTarget = 0 // the machine may be too busy
-	c.Keys = "" // in the data directory
+	c.Keys = ""      // in the data directory
 	acked := watched{partition: "acks/bob/phone", written: make(chan struct{}), once: new(sync.Once)}
 	n, stop := serves(t, c, func(s store.Store) store.Store {
 		acked.Store = s
