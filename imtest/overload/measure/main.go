@@ -2,7 +2,7 @@
 // became of it as a table in Markdown. The server's store takes so many entries a second
 // (overload.Slow), few enough that the generator beside it has CPU left for ten times as many.
 //
-//	go run ./imtest/overload/measure -svg docs/overload.svg
+//	go run ./imtest/overload/measure -svg overload.svg
 package main
 
 import (
