@@ -393,7 +393,7 @@ func (a *arrivals) put(requests []*Request) error {
 	}
 	a.writers.metrics.unanswered(len(requests), size)
 	for _, r := range requests {
-		r.loaded, r.fenced, r.tries, r.absentUpTo, r.searched, r.passed = false, false, tries{}, 0, 0, false
+		r.findings, r.loaded, r.fenced, r.tries, r.absentUpTo, r.searched, r.passed = nil, false, false, tries{}, 0, 0, false
 	}
 	a.drains.came(requests)
 	a.unanswered += len(requests)
