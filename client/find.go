@@ -92,7 +92,11 @@ func (c *Client) question(ctx context.Context, q engine.Question) found {
 	if q.Ticket != "" {
 		header.Set(ticketHeader, q.Ticket)
 	}
-	page, err := c.dialers[q.LBS].Get(ctx, gatewaysPath, url.Values{"transports": {strings.Join(transports, ",")}}, header, maxAnswer)
+	asked := url.Values{"transports": {strings.Join(transports, ",")}}
+	if c.options.Site != "" {
+		asked.Set("site", c.options.Site)
+	}
+	page, err := c.dialers[q.LBS].Get(ctx, gatewaysPath, asked, header, maxAnswer)
 	if err != nil {
 		return found{q.Attempt, engine.Unanswered{Attempt: q.Attempt, Err: err}, token}
 	}

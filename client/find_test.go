@@ -42,7 +42,7 @@ func TestAsksAnLBS(t *testing.T) {
 	}))
 	t.Cleanup(lbs.Close)
 	o := w.options("alice", "phone")
-	o.Server = lbs.URL + "/behind"
+	o.Server, o.Site = lbs.URL+"/behind", "west"
 	var tokens atomic.Int32
 	o.Token = func(context.Context) (string, error) {
 		tokens.Add(1)
@@ -51,7 +51,7 @@ func TestAsksAnLBS(t *testing.T) {
 	w.opens(o).synced()
 	for _, want := range []string{"", "a ticket"} {
 		r := waitFor(t, questions, "a question")
-		if r.Method != http.MethodGet || r.URL.Path != "/behind/v1/gateways" || r.URL.Query().Get("transports") != "websocket,tcp" {
+		if r.Method != http.MethodGet || r.URL.Path != "/behind/v1/gateways" || r.URL.RawQuery != "site=west&transports=websocket%2Ctcp" {
 			t.Errorf("asks %s %s", r.Method, r.URL)
 		}
 		if r.Header.Get("Authorization") != "Bearer alice" || r.Header.Get("Pim-Ticket") != want {
@@ -129,5 +129,18 @@ func TestLBSRefusesToken(t *testing.T) {
 	alice := w.device("alice")
 	if ev := alice.waits(); ev.State != client.Waiting || pim.KindOf(ev.Err) != pim.KindUnauthorized || !strings.Contains(ev.Err.Error(), "has expired") {
 		t.Errorf("told %+v", ev)
+	}
+}
+
+// What the LBS would not take for a site is refused at once: its answer would be taken for that of a gateway.
+func TestSiteHasAName(t *testing.T) {
+	t.Parallel()
+	for _, site := range []string{"West", "-west", "west 1", "west&site=east", strings.Repeat("w", 65)} {
+		_, err := client.Open(t.Context(), client.Options{
+			Server: "http://127.0.0.1:1", Site: site, Device: "phone", Token: func(context.Context) (string, error) { return "", nil },
+		})
+		if pim.KindOf(err) != pim.KindInvalid {
+			t.Errorf("%q: %v", site, err)
+		}
 	}
 }

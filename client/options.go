@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -25,6 +26,9 @@ type Options struct {
 	// Servers are further gateways of the same server. The client tries the last good
 	// one first. If one does not answer within 2.5 s, it tries another beside it.
 	Servers []string
+	// Site is where the app is, as the operator of the servers names sites: 1 to 64 letters a to z, digits and
+	// hyphens. An LBS then names gateways of that site first, as long as they have room. Empty: not known.
+	Site string
 	// Direct, if true, dials Server and Servers without asking which gateway to dial. For tools that
 	// measure one server.
 	Direct bool
@@ -99,7 +103,10 @@ type Options struct {
 	clock func() engine.Time // for tests; nil: the system's
 }
 
-const maxAgent = 128 // bytes, as in the protocol
+const (
+	maxAgent = 128 // bytes, as in the protocol
+	maxSite  = 64  // likewise
+)
 
 // check validates o and sets its defaults.
 func (o *Options) check() (map[string]*transport.Dialer, error) {
@@ -123,6 +130,9 @@ func (o *Options) check() (map[string]*transport.Dialer, error) {
 	if len(o.Agent) > maxAgent {
 		return nil, pim.Errorf(pim.KindInvalid, "Options.Agent has %d bytes, at most %d are allowed", len(o.Agent), maxAgent)
 	}
+	if !isSite(o.Site) {
+		return nil, pim.Errorf(pim.KindInvalid, "Options.Site %q: a site has 1 to 64 letters a to z, digits and hyphens, and begins with no hyphen", o.Site)
+	}
 	if o.BackoffMin < 0 || o.BackoffMax < 0 || o.RequestTimeout < 0 || o.EventBuffer < 0 || o.LazyGap < 0 {
 		return nil, pim.Errorf(pim.KindInvalid, "Options: a negative duration or size")
 	}
@@ -134,6 +144,13 @@ func (o *Options) check() (map[string]*transport.Dialer, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return o.dialers()
+}
+
+// isSite reports whether site may name a site, or is empty.
+func isSite(site string) bool {
+	return len(site) <= maxSite && !strings.HasPrefix(site, "-") && strings.IndexFunc(site, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-'
+	}) < 0
 }
 
 // dialers returns a dialer for every configured server; there must be one.

@@ -2,7 +2,10 @@ package conv_test
 
 import (
 	"context"
+	"slices"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -112,4 +115,97 @@ func TestMessagesThatWaitedAreAppendedTogether(t *testing.T) {
 	if n := st.records - records; n > 3*old {
 		t.Errorf("%d entries were read for %d messages", n, waiting)
 	}
+}
+
+// delayed is a store each of whose calls takes a while, whatever it is asked for.
+type delayed struct {
+	store.Store
+	each atomic.Int64 // a time.Duration
+}
+
+func (s *delayed) wait() { time.Sleep(time.Duration(s.each.Load())) }
+
+func (s *delayed) Begin(ctx context.Context, writes []*store.Write, d store.Durability, done func(*store.Write)) {
+	writes = slices.Clone(writes) // the caller's
+	go func() {
+		s.wait()
+		s.Store.Begin(context.WithoutCancel(ctx), writes, d, done)
+	}()
+}
+
+func (s *delayed) Read(ctx context.Context, reads []store.Read) error {
+	s.wait()
+	return s.Store.Read(ctx, reads)
+}
+
+func (s *delayed) Get(ctx context.Context, gets []store.Get) error {
+	s.wait()
+	return s.Store.Get(ctx, gets)
+}
+
+// While the store is slow, devices send again what has no answer yet, some of which stands in the log. A conversation with
+// hundreds of such requests comes through them before those who asked give up (15 s, see package route), however many calls of the store there would
+// be if each was looked up by itself. Otherwise all answers would come too late, for as long as devices send again.
+func TestWhatIsSentAgainIsAnsweredInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const messages, copies, within = 80, 3, 15 * time.Second
+		st, rec := &delayed{Store: storetest.NewMemory()}, newRecorder()
+		w := conv.New(st, conv.Options{Outlet: rec, Shards: 1, Logger: quiet()})
+		defer w.Close()
+		written := func(n int, waited time.Duration) (all []*conv.Request) {
+			for range n {
+				made := time.Now().Add(-waited)
+				r := message("d:alice:bob", "alice", "x")
+				r.ClientID, r.Local, r.Attempt, r.Age = pim.NewClientMessageID(made), pim.MillisOf(made), 2, pim.Millis(waited.Milliseconds())
+				all = append(all, r)
+			}
+			return all
+		}
+		send := func(all []*conv.Request) (sent []*conv.Request) {
+			for _, r := range all {
+				sent = append(sent, rec.track(r))
+			}
+			w.Submit(sent)
+			return sent
+		}
+		fresh, late := written(messages, 0), written(messages, time.Minute) // the latter are found by cells of their own
+		seqs := make(map[pim.ClientMessageID]pim.Seq)
+		for _, r := range send(slices.Concat(late, fresh)) {
+			a := rec.wait(r)
+			if a.Err != nil {
+				t.Fatal(a.Err)
+			}
+			seqs[r.ClientID] = a.Seq
+		}
+		time.Sleep(time.Minute)
+		for _, r := range send(written(messages, 0)) { // now the others are no longer remembered
+			rec.wait(r)
+		}
+
+		st.each.Store(int64(300 * time.Millisecond))
+		begun := time.Now()
+		all := slices.Concat(late, fresh, written(messages, 40*time.Second))
+		var sent []*conv.Request
+		for range copies {
+			sent = append(sent, send(all)...)
+		}
+		again := 0
+		for _, r := range sent {
+			a := rec.wait(r)
+			seq, before := seqs[r.ClientID]
+			if a.Err != nil || a.Duplicate != before || before && a.Seq != seq {
+				t.Fatalf("%v is answered with %+v, and stands at seq %d", r.ClientID, a, seq)
+			}
+			seqs[r.ClientID] = a.Seq
+			if before {
+				again++
+			}
+		}
+		if took := time.Since(begun); took > within {
+			t.Errorf("%d requests, of which %d were sent again, took %v, want %v at most", len(sent), again, took, within)
+		}
+		if len(seqs) != 3*messages {
+			t.Errorf("%d messages, want %d", len(seqs), 3*messages)
+		}
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -227,4 +228,59 @@ func TestDeedsOfAnotherNode(t *testing.T) {
 	if _, after, err := store.LogEnd(t.Context(), s, inbox.Entries(g)); err != nil || after != fence {
 		t.Errorf("the refusal has raised the fence from %d to %d, %v", fence, after, err)
 	}
+}
+
+// A user who has stored a day's worth is refused with a time, may take back and leave nevertheless, and others go on. A repeat of
+// what is in the log gets its answer. A free user is not bounded.
+func TestBytesOfADay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := &society{t: t, rec: newRecorder(), registry: prometheus.NewRegistry()}
+		x.w = conv.New(storetest.NewMemory(), conv.Options{
+			Outlet: x.rec, Shards: 4, Logger: quiet(), Metrics: conv.NewMetrics(x.registry), Bytes: 100_000, Free: []pim.UserID{"bot"},
+		})
+		defer x.w.Close()
+		g := x.does("a group", inGroup("", pim.EntryCreate, "eve", "alice", "bot")).Request.Conversation
+		says := func(u pim.UserID, bytes int) *conv.Request { return message(g, u, strings.Repeat("x", bytes)) }
+		first := says("eve", 40_000)
+		at := x.does("the first message", first).Seq
+		x.does("the second", says("eve", 40_000))
+		x.does("the one that goes beyond", says("eve", 40_000))
+		refused := says("eve", 1)
+		x.refuses("the next", refused, limit.UserBytes)
+		x.refuses("to another conversation", message(pim.Direct("eve", "alice"), "eve", "x"), limit.UserBytes)
+		if a := x.does("a repeat", first); !a.Duplicate || a.Seq != at {
+			t.Errorf("the repeat is answered %+v", a)
+		}
+		x.does("another user", says("alice", 50_000))
+		for range 5 {
+			x.does("a free user", says("bot", 60_000))
+		}
+		recall := inGroup(g, pim.EntryRecall, "eve")
+		recall.Refers = at
+		x.does("a recall", recall)
+		time.Sleep(6 * time.Hour) // a quarter of a day's worth, of which a fifth was used up before
+		x.does("what was refused", refused)
+		x.does("some more", says("eve", 10_000))
+		x.refuses("and then", says("eve", 1), limit.UserBytes)
+		x.does("to leave", inGroup(g, pim.EntryLeave, "eve"))
+	})
+}
+
+// What does not become an entry takes up nothing.
+func TestFailedBytesCountAsNothing(t *testing.T) {
+	s := &failing{Store: storetest.NewMemory()}
+	x := &society{t: t, rec: newRecorder(), registry: prometheus.NewRegistry()}
+	x.w = conv.New(s, conv.Options{Outlet: x.rec, Logger: quiet(), Metrics: conv.NewMetrics(x.registry), Bytes: 100_000})
+	t.Cleanup(x.w.Close)
+	err := error(pim.Errorf(pim.KindUnavailable, "the disk is gone"))
+	s.fail.Store(&err)
+	for range 5 {
+		if a := x.do(message("d:alice:eve", "eve", strings.Repeat("x", 60_000)))[0]; a.Err == nil {
+			t.Fatal("stored")
+		}
+	}
+	s.fail.Store(nil)
+	x.does("the first", message("d:alice:eve", "eve", strings.Repeat("x", 60_000)))
+	x.does("the second", message("d:alice:eve", "eve", strings.Repeat("x", 60_000)))
+	x.refuses("the third", message("d:alice:eve", "eve", "x"), limit.UserBytes)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/limit"
 	"github.com/pim-im/pim/store"
 )
 
@@ -134,6 +135,7 @@ func (d *driver) hear() {
 	in := d.in.take()
 	defer d.in.giveBack(in)
 	now := time.Now()
+	d.waited(&in, now)
 	var failed *machine
 	var failure error // of failed
 	failures := 0
@@ -142,6 +144,10 @@ func (d *driver) hear() {
 			continue
 		}
 		d.metrics.written(b, now)
+		if !b.affecting {
+			d.overload.Waited(limit.Commits, now.Sub(b.begun))
+			d.overload.Began(limit.Commits, -1)
+		}
 		m := b.machine
 		err := m.written(&d.out)
 		var conflict *store.ConflictError // another writer was faster; that is no failure
@@ -149,7 +155,7 @@ func (d *driver) hear() {
 			failed, failure = m, err
 			failures++
 		}
-		d.gather.ended(b, m.batch == nil)
+		d.gather.ended(b, m.batch == nil, now)
 		d.weighAgain(m)
 		d.touch(m)
 	}
@@ -185,6 +191,10 @@ func (d *driver) hear() {
 		said <- d.recent()
 	}
 	for _, r := range in.requests {
+		if r.repeatOnly && !d.knows(r) {
+			d.shedLate(r)
+			continue
+		}
 		m := d.machine(r.Conversation)
 		m.waiting = append(m.waiting, r)
 		d.touch(m)
@@ -221,6 +231,9 @@ func (d *driver) beginWrites(ctx context.Context) {
 		d.writes = b.appendWrites(d.writes)
 		b.begun, b.left = now, len(d.writes)-at
 		d.gather.began(b, now)
+		if !b.affecting {
+			d.overload.Began(limit.Commits, 1)
+		}
 		for _, w := range d.writes[at:] {
 			w.Owner = b
 		}
@@ -357,6 +370,7 @@ type arrivals struct {
 	mu         sync.Mutex // guards the fields below
 	arrived    arrived    // that the driver has not taken
 	unanswered int        // requests
+	backlog    limit.Backlog
 	users      userQueues // the same requests
 	drains     drains     // the same requests
 	closed     bool       // no more requests are taken
@@ -365,20 +379,38 @@ type arrivals struct {
 // arrived is what a driver takes at a time.
 type arrived struct {
 	requests []*Request
-	written  []*batch // a write of theirs has an outcome; as often as they have writes
+	since    time.Time // when the first of requests came; zero if nobody wants to know
+	written  []*batch  // a write of theirs has an outcome; as often as they have writes
 	found    []*lookup
 	warmed   []*live           // by Warm
 	asked    []chan<- []recent // by Recent; each has room
 }
 
-// put takes requests in, all of them or none. The error says why it does not.
-func (a *arrivals) put(requests []*Request) error {
+// put takes requests in, all of them or none. The error says why it does not. While sends are shed it
+// takes those for which there is room, and returns the others with the error.
+func (a *arrivals) put(requests []*Request) (refused []*Request, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, r := range requests {
+		r.repeatOnly = false
+	}
+	if a.writers.overload.Sheds(limit.NewSends) && !a.closed {
+		if requests, refused, err = a.shed(requests); len(requests) == 0 {
+			return refused, err
+		}
+	}
+	if err := a.putAll(requests); err != nil {
+		return append(refused, requests...), err
+	}
+	return refused, err
+}
+
+// putAll takes requests in, all of them or none. a.mu is held.
+func (a *arrivals) putAll(requests []*Request) error {
 	size := int64(0)
 	for _, r := range requests {
 		size += r.size()
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	switch {
 	case a.closed:
 		return errStopping
@@ -392,8 +424,11 @@ func (a *arrivals) put(requests []*Request) error {
 		return errShare
 	}
 	a.writers.metrics.unanswered(len(requests), size)
+	if len(a.arrived.requests) == 0 && a.writers.overload != nil {
+		a.arrived.since = time.Now()
+	}
 	for _, r := range requests {
-		r.loaded, r.fenced, r.tries, r.absentUpTo, r.searched, r.passed = false, false, tries{}, 0, 0, false
+		r.findings, r.loaded, r.fenced, r.tries, r.absentUpTo, r.searched, r.passed = nil, false, false, tries{}, 0, 0, false
 	}
 	a.drains.came(requests)
 	a.unanswered += len(requests)
@@ -467,6 +502,7 @@ func (a *arrivals) answered(answers []Answer) {
 	for i := range answers {
 		answers[i].Request.drain.answered()
 	}
+	a.served(answers)
 }
 
 // close makes put refuse requests.
@@ -529,59 +565,4 @@ func (s *drains) next() []*drain {
 	}
 	*s = append(*s, new(drain))
 	return waits
-}
-
-const (
-	gatherBatches  = 16
-	gatherRequests = 1024
-	gatherFor      = 2 * time.Millisecond
-)
-
-// gathering counts what a driver has the store write, and says when requests are to gather. If
-// gatherBatches batches or gatherRequests requests are under way, the driver begins no batch
-// until fewer are, or until gatherFor has passed since it last began some. In one turn it
-// takes about gatherRequests requests at most. Requests gather meanwhile, as with Nagle's
-// algorithm. So the two sides of a direct conversation share a batch, what is under way stays
-// in the CPU's caches, and a slow write holds up the others for 2 ms at most.
-type gathering struct {
-	writing  int         // batches and look-ups whose writes are under way
-	requests int         // in batches that are under way, or about to begin
-	begun    time.Time   // when the newest append was begun
-	timer    *time.Timer // fires when machines that are ready have waited
-
-	// Of this turn.
-	wait  time.Duration // no batch begins before so much has passed; at most 0: some may begin
-	taken int           // requests in the batches of this turn
-}
-
-// decide says for a new turn whether batches may begin.
-func (g *gathering) decide() {
-	g.wait, g.taken = 0, 0
-	if g.writing >= gatherBatches || g.requests >= gatherRequests {
-		g.wait = gatherFor - time.Since(g.begun)
-	}
-}
-
-// took notes that b is to begin in this turn.
-func (g *gathering) took(b *batch) {
-	g.requests += len(b.requests)
-	if g.taken += len(b.requests); g.taken >= gatherRequests {
-		g.wait = gatherFor
-	}
-}
-
-// began notes that writes of b have begun.
-func (g *gathering) began(b *batch, now time.Time) {
-	g.writing++
-	if !b.affecting {
-		g.begun = now
-	}
-}
-
-// ended notes that the writes of b under way have ended. If last is set, b has no more.
-func (g *gathering) ended(b *batch, last bool) {
-	g.writing--
-	if last {
-		g.requests -= len(b.requests)
-	}
 }

@@ -88,10 +88,7 @@ func (w *Writers) lookUp(ctx context.Context, l *lookup) {
 	case l.search:
 		l.err = searchErased(ctx, w.store, l.request)
 	case l.request != nil:
-		ids := l.machine.live.searchIDs(w.store)
-		f := w.lookUpFor(ctx, l.machine.live, ids, l.request, &l.view)
-		l.request.findings = &f
-		l.machine.live.lookUpAhead(ctx, ids, l.ahead)
+		w.lookUpTogether(ctx, l)
 	default:
 		l.live, l.err = w.loadFrom(ctx, l.machine.id, l.warmed)
 	}
@@ -200,41 +197,6 @@ func (l *live) lookUpID(ctx context.Context, ids *dedup.Search, r *Request) (pim
 		err = tooManyStretches
 	}
 	return seq, err
-}
-
-// aheadMost is how many requests a look-up looks ahead.
-const aheadMost = 256
-
-// ahead returns those of the requests behind the first one whose client message IDs are to be
-// looked up.
-func (m *machine) ahead() (some []*Request) {
-	for _, r := range m.waiting[1:min(len(m.waiting), 1+aheadMost)] {
-		if m.live.mayRepeat(r) {
-			some = append(some, r)
-		}
-	}
-	return some
-}
-
-// lookUpAhead looks up the client message IDs of requests that wait behind the one for which ids
-// was made. A batch ends where a request needs a look-up, and messages that have waited for
-// seconds need one. If each was looked up by itself, each would be a batch with an fsync and
-// pushes of its own, and those behind it would wait still longer. lookUpAhead only notes that no
-// entry has an ID. A request that was sent before, or whose look-up fails, gets a look-up of its
-// own. ids bounds what is read, however many requests there are.
-func (l *live) lookUpAhead(ctx context.Context, ids *dedup.Search, requests []*Request) {
-	for _, r := range requests {
-		if !l.mayRepeat(r) { // a look-up before has made l.ids remember more
-			continue
-		}
-		seq, err := l.lookUpID(ctx, ids, r)
-		if err != nil {
-			return
-		}
-		if seq == 0 {
-			r.absentUpTo = l.last
-		}
-	}
 }
 
 // repeated returns the entry at first, which has the client message ID of r. If the entry was

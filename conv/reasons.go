@@ -24,11 +24,13 @@ const (
 	groupsCreated    reason = "groups_created"     // by one user in an hour
 	membersAdded     reason = "members_added"      // by one user in an hour
 	strangers        reason = "strangers"          // written to by one user in an hour
+	userBytes        reason = "user_bytes"         // stored for one user in a day
+	overload         reason = "overload"           // the time that work waits in the node's queues
 )
 
 var reasons = []reason{
 	queueFull, queueTooLarge, queueShared, payloadTooLarge, tooManyMembers, tooManyEver, tooManySettings, settingsTooLarge, tooManyEdits,
-	tooManyReactions, tooManyPins, tooManyMentions, idsTooWide, manyLookups, groupsCreated, membersAdded, strangers,
+	tooManyReactions, tooManyPins, tooManyMentions, idsTooWide, manyLookups, groupsCreated, membersAdded, strangers, userBytes, overload,
 }
 
 // Error returns the label.

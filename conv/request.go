@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/limit"
 	"github.com/pim-im/pim/wire"
 )
 
@@ -16,6 +17,7 @@ type Request struct {
 	Attempt      uint32     // as pim.Sending
 	MentionAll   bool       // for message
 	Removed      bool       // for reaction and pin
+	repeatOnly   bool       // it is answered only if its entry is in the log already, see shed.go; set by Submit, and here because there is room
 	wait         int32      // as pim.Sending; set by the machine. It stands here because there is room
 	Sender       pim.UserID // authenticated
 	Device       pim.DeviceID
@@ -109,7 +111,7 @@ type Outlet interface {
 // Submit hands requests to the drivers of their conversations. Each request is answered once,
 // through the Outlet, also if it fails at once. Requests of one conversation are taken in the
 // order given, but for an erase whose first message must be searched: those behind it overtake it. Submit blocks only for read commands, whose positions it reads from the store.
-// If a queue is full, the answer is KindOverloaded.
+// If a queue is full, or sends are shed (Options.Overload), the answer is KindOverloaded.
 func (w *Writers) Submit(requests []*Request) {
 	var failed []Answer
 	for len(requests) > 0 {
@@ -125,10 +127,9 @@ func (w *Writers) Submit(requests []*Request) {
 		for n < len(requests) && requests[n].Conversation == r.Conversation && w.check(requests[n]) == nil {
 			n++
 		}
-		if err := w.driver(r.Conversation).in.put(requests[:n]); err != nil {
-			for _, r := range requests[:n] {
-				failed = append(failed, Answer{Request: r, Err: err})
-			}
+		refused, err := w.driver(r.Conversation).in.put(requests[:n])
+		for _, r := range refused {
+			failed = append(failed, Answer{Request: r, Err: err})
 		}
 		requests = requests[n:]
 	}
@@ -144,6 +145,10 @@ func (w *Writers) check(r *Request) error {
 		return err
 	}
 	if r.reads() {
+		if w.overload.Sheds(limit.NewSends) && r.Attempt <= 1 && w.driver(r.Conversation).in.full() {
+			w.overload.Shed(limit.NewSends, 1)
+			return w.errBusy() // before the read
+		}
 		r.read = w.lookUpRead(r.Sender, r.command)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/limit"
 	"pgregory.net/rapid"
 )
 
@@ -172,10 +173,20 @@ func TestStepInvariants(t *testing.T) {
 }
 
 func BenchmarkStep(b *testing.B) {
+	b.Run("free", func(b *testing.B) { benchmarkStep(b, nil) })
+	b.Run("bounded", func(b *testing.B) {
+		benchmarkStep(b, newDeeds(limit.Deed{Groups: 100, Members: 10_000, Strangers: 300}, 1<<40, nil))
+	})
+}
+
+func benchmarkStep(b *testing.B, bounds *deeds) {
 	c := newConversation("d:ann:bob", 2)
-	now := pim.MillisOf(time.Now())
+	c.deeds = bounds
+	c.last = 1 // the first message counts as a deed
+	at := time.Now()
+	now := pim.MillisOf(at)
 	for i := range b.N {
-		c.step(message("d:ann:bob", "ann", uint64(i+1), now+pim.Millis(i/10)), findings{}, now+pim.Millis(i/10))
+		c.step(message("d:ann:bob", "ann", uint64(i+1), now+pim.Millis(i/10)), findings{view: view{at: at}}, now+pim.Millis(i/10))
 		if i%32 == 0 { // a commit
 			c.ids.MoveToIndex(now + pim.Millis(i/10))
 		}

@@ -27,7 +27,11 @@ type Options struct {
 	RetainNotice time.Duration
 
 	Deeds limit.Deed   // what each user may do in an hour; 0: not bounded
-	Free  []pim.UserID // whom Deeds does not bound
+	Bytes int          // what the entries of each user may take up in a day; 0: not bounded
+	Free  []pim.UserID // whom Deeds and Bytes do not bound
+
+	// Overload is told how long requests wait, and says when new ones are refused. nil: they are not.
+	Overload *limit.Overload
 
 	Memory  int               // of the conversations held in memory, in bytes, about; 0: DefaultMemory
 	Now     func() time.Time  // nil: time.Now
@@ -54,6 +58,10 @@ type Writers struct {
 	members int // present members of a group, at most
 	windows windows
 	deeds   *deeds
+
+	overload *limit.Overload // nil: nothing is shed
+	begun    time.Time       // the time of the drivers' backlogs is what has passed since
+
 	memory  int // bound on the conversations of all drivers together, in bytes, see cost
 	seed    maphash.Seed
 	drivers []*driver
@@ -82,7 +90,8 @@ func New(s store.Store, o Options) *Writers {
 	if w.members == 0 {
 		w.members = pim.MaxGroupMembers
 	}
-	w.deeds = newDeeds(o.Deeds, o.Free)
+	w.deeds = newDeeds(o.Deeds, o.Bytes, o.Free)
+	w.overload, w.begun = o.Overload, time.Now()
 	w.windows = windowsOf(o.EditWindow, o.RecallWindow)
 	w.windows.notice = pim.Millis(o.RetainNotice.Milliseconds())
 	if w.memory == 0 {

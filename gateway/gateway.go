@@ -88,6 +88,7 @@ type Options struct {
 	Full     func() bool                               // reports that no file descriptor is left for one more TCP connection; nil: never
 	Mono     func() time.Duration                      // never decreases, for limits of time; nil: since New
 	Live     func() uint64                             // bytes of memory in use, garbage left out, for Limits.Memory; nil: the runtime's
+	Overload *limit.Overload                           // says what is shed, and is told how long requests wait; nil: nothing is shed
 	Logger   *slog.Logger                              // nil: slog.Default
 }
 
@@ -117,7 +118,7 @@ type Gateway struct {
 // New starts a gateway.
 func New(o Options) *Gateway {
 	g := &Gateway{Options: o, Metrics: o.Sessions.metrics, linger: lingerTime, gate: limit.NewGate(o.Limits.Rates, rand.Float64)}
-	o.Sessions.looks.hears(o.Homes)
+	o.Sessions.looks.hears(o.Homes, o.Overload)
 	o.Sessions.gateway.Store(g)
 	if g.Now == nil {
 		g.Now = time.Now

@@ -9,6 +9,7 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
 	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/limit"
 	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 )
@@ -292,6 +293,10 @@ func (c *conn) handleSync(m *wirepb.PIMSyncReq) {
 func (c *conn) handlePull(m *wirepb.PIMPullReq) {
 	if len(m.Conversation) > maxNamed {
 		c.refuseTask(c.gw.ctx, m.RequestId, "", errLongName(len(m.Conversation)))
+		return
+	}
+	if err := c.gw.shed(limit.History); err != nil {
+		c.refuseTask(c.gw.ctx, m.RequestId, m.Conversation, err)
 		return
 	}
 	c.queueTask(task{id: m.RequestId, pull: &inbox.PullRequest{

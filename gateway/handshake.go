@@ -114,6 +114,9 @@ func (c *conn) handshake(remote string) error {
 	if hello.Version != wire.Version {
 		return pim.Errorf(pim.KindUnsupported, "protocol version %d; this server speaks %d", hello.Version, wire.Version)
 	}
+	if err := g.shedLogin(); err != nil {
+		return err
+	}
 	claims, err := g.Verify(hello.Token)
 	if err != nil {
 		return err

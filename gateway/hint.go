@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/limit"
 )
 
 // Hint is what Homes say of a subject that connections of this gateway look at.
@@ -37,6 +38,10 @@ func (s *Sessions) DropTyping(n int) { s.metrics.dropTyping.Add(float64(n)) }
 
 // types has the lookers of a conversation told that user writes there.
 func (s *Sessions) types(user pim.UserID, id pim.ConversationID, now time.Time) {
+	if s.looks.overload.Sheds(limit.Typing) {
+		s.looks.overload.Shed(limit.Typing, 1)
+		return
+	}
 	start, dropped := s.looks.types(user, id, now)
 	if start {
 		s.startTelling()
@@ -46,11 +51,11 @@ func (s *Sessions) types(user pim.UserID, id pim.ConversationID, now time.Time) 
 	}
 }
 
-// hears sets who is told what is looked at. It is called before the first connection.
-func (l *looks) hears(h Homes) {
+// hears sets who is told what is looked at, and what says when nothing is told. It is called before the first connection.
+func (l *looks) hears(h Homes, o *limit.Overload) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.homes = h
+	l.homes, l.overload = h, o
 }
 
 // hint notes what a home says of a subject. It reports whether the caller must start work.

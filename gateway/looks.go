@@ -12,6 +12,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/limit"
 )
 
 const (
@@ -49,6 +50,8 @@ const (
 type looks struct {
 	some  atomic.Int64 // subjects, to be asked without a lock
 	known [64]lookShard
+
+	overload *limit.Overload // set before the first connection
 
 	mu       sync.Mutex // guards the fields below
 	looking  map[*conn]*look
@@ -444,8 +447,12 @@ func (l *looks) next(now time.Time) (t telling, wait time.Duration, done bool) {
 		}
 	}
 	wait = lookEvery
-	waits := false // groups wait
+	waits := false // groups wait, or what is not told now
 	for i := range l.ready {
+		if l.holds(i) {
+			waits = waits || len(l.ready[i]) > 0
+			continue
+		}
 		if i == 1 && len(l.ready[1]) > 0 && now.Before(l.groupsFrom) {
 			waits, wait = true, l.groupsFrom.Sub(now)
 			continue

@@ -5,6 +5,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/limit"
 	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 )
@@ -12,6 +13,10 @@ import (
 func (c *conn) handleMembers(m *wirepb.PIMMembersReq) {
 	if len(m.Conversation) > maxNamed || len(m.After) > maxNamed {
 		c.refuseTask(c.gw.ctx, m.RequestId, "", errLongName(max(len(m.Conversation), len(m.After))))
+		return
+	}
+	if err := c.gw.shed(limit.History); err != nil {
+		c.refuseTask(c.gw.ctx, m.RequestId, m.Conversation, err)
 		return
 	}
 	c.queueTask(task{id: m.RequestId, who: &inbox.MembersRequest{

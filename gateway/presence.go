@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/limit"
 	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 )
@@ -101,6 +102,9 @@ func (c *conn) types(id pim.ConversationID, now time.Time) error {
 		return errLongName(len(id))
 	case id.Validate() != nil || own || id.Excludes(c.user):
 		return pim.Errorf(pim.KindInvalid, "nobody is told that the user writes in %s", id)
+	}
+	if err := c.gw.shed(limit.Typing); err != nil {
+		return err
 	}
 	if !c.typesSeldom(id, now) {
 		return pim.Errorf(pim.KindOverloaded, "a device says once in %v that its user writes in a conversation, of %d at most", typingEvery, maxTyped)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/limit"
 	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 )
@@ -12,6 +13,10 @@ import (
 func (c *conn) handleReceipts(m *wirepb.PIMReceiptReq) {
 	if len(m.Conversation) > maxNamed || len(m.After) > maxNamed {
 		c.refuseTask(c.gw.ctx, m.RequestId, "", errLongName(max(len(m.Conversation), len(m.After))))
+		return
+	}
+	if err := c.gw.shed(limit.Receipts); err != nil {
+		c.refuseTask(c.gw.ctx, m.RequestId, m.Conversation, err)
 		return
 	}
 	c.queueTask(task{id: m.RequestId, read: &inbox.ReceiptRequest{

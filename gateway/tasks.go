@@ -3,9 +3,11 @@ package gateway
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/inbox"
+	"github.com/pim-im/pim/limit"
 	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 )
@@ -24,6 +26,7 @@ type task struct {
 // waits.
 type taskRun struct {
 	conn    *conn              // set at construction
+	begun   time.Time          // likewise
 	waiting []task             // guarded by the connection's mu, as is cancel
 	cancel  context.CancelFunc // ends the run's context; nil: no goroutine has taken the run yet
 }
@@ -42,7 +45,7 @@ func (c *conn) queueTask(t task) {
 	}
 	run := c.tasks
 	if run == nil {
-		run = &taskRun{conn: c}
+		run = &taskRun{conn: c, begun: time.Now()}
 	}
 	if len(run.waiting) == maxTasks {
 		c.mu.Unlock()
@@ -102,6 +105,7 @@ func (g *Gateway) serveInContext(run *taskRun) (*taskRun, bool) {
 // serveTasks serves the tasks of run until none waits, the gateway closes, or no answer can be
 // queued any more. ctx is the run's, which cancel ends. Nobody calls cancel after the run.
 func (c *conn) serveTasks(ctx context.Context, cancel context.CancelFunc, run *taskRun) {
+	c.gw.Overload.Waited(limit.Tasks, time.Since(run.begun))
 	c.mu.Lock()
 	run.cancel = cancel
 	c.mu.Unlock()

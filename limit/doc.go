@@ -1,4 +1,4 @@
-// Package limit decides by rates which connections and logins a gateway takes, how fast it reads, and what users do in an hour.
+// Package limit decides by rates which connections and logins a gateway takes, how fast it reads, and what users do in an hour or a day.
 //
 // It is pure: it opens nothing, and time, as a monotonic time.Duration, and chance come from
 // the caller. Package gateway asks it before TLS, and again when a token has told who it is.
@@ -17,7 +17,10 @@
 // that alone.
 //
 // It also has a budget for each connection, of frames and of bytes: whoever is over it is read more
-// slowly (Sends). And Deeds bound what a user does to others in an hour; package conv asks them.
+// slowly (Sends). And Deeds bound what a user does to others in an hour, and Disk how much a user has stored in a day; package
+// conv asks them.
+//
+// An Overload says by the time that work waits in a node's queues what the node sheds.
 //
 // # Memory
 //

@@ -29,6 +29,8 @@ const (
 	GroupsCreated                  // a user creates too many groups in an hour
 	MembersAdded                   // adds too many users to groups
 	Strangers                      // writes to too many strangers
+	UserBytes                      // has too many bytes stored in a day
+	Busy                           // work waits too long in the node's queues, see Overload
 	reasons
 )
 
@@ -50,6 +52,8 @@ var texts = [reasons]struct{ label, text string }{
 	GroupsCreated:    {"groups_created", "the user has created as many groups as one may in an hour"},
 	MembersAdded:     {"members_added", "the user has added as many members to groups as one may in an hour"},
 	Strangers:        {"strangers", "the user has written to as many users for the first time as one may in an hour"},
+	UserBytes:        {"user_bytes", "the user has stored as many bytes as one may in a day"},
+	Busy:             {"overload", "this node has more to do than it can at this moment"},
 }
 
 // String returns the reason as metrics name it.

@@ -58,7 +58,9 @@ type Config struct {
 	UserGroups       int           `name:"user-groups" env:"PIM_USER_GROUPS" default:"100" placeholder:"N" help:"Groups that one user creates in an hour, as this node counts; further ones are refused, and may be created later. 0: no bound."`
 	UserMembers      int           `name:"user-members" env:"PIM_USER_MEMBERS" default:"10000" placeholder:"N" help:"Members that one user adds to groups in an hour, those of new groups included. 0: no bound."`
 	UserStrangers    int           `name:"user-strangers" env:"PIM_USER_STRANGERS" default:"300" placeholder:"N" help:"Users to whom one user writes for the first time in an hour, if these have not written before. 0: no bound."`
-	FreeUsers        string        `name:"free-users" env:"PIM_FREE_USERS" default:"" placeholder:"USERS" help:"Users whom user-groups, user-members and user-strangers do not bound, such as bots, with commas between them."`
+	UserBytes        int           `name:"user-bytes" env:"PIM_USER_BYTES" default:"268435456" placeholder:"BYTES" help:"Bytes that what one user sends may take up on the disk in a day, as this node counts; what is above is refused, and may be sent later. A day's worth may come at once. 0: no bound."`
+	FreeUsers        string        `name:"free-users" env:"PIM_FREE_USERS" default:"" placeholder:"USERS" help:"Users whom user-groups, user-members, user-strangers and user-bytes do not bound, such as bots, with commas between them."`
+	ShedTarget       time.Duration `name:"shed-target" env:"PIM_SHED_TARGET" default:"20ms" placeholder:"DURATION" help:"Work may wait this long in the node's queues. When it all waits longer, the node sheds some of it: typing and presence first, then receipts, pulls of history, logins, and new sends in the end, which are told when to come back. 0: nothing is shed."`
 	MaxMemory        int           `name:"max-memory" env:"PIM_MAX_MEMORY" default:"0" placeholder:"BYTES" help:"Memory in use, garbage left out, above which new connections are turned away. 0: three quarters of GOMEMLIMIT, or else of what the control group or the machine has."`
 	IdleTimeout      time.Duration `name:"idle-timeout" env:"PIM_IDLE_TIMEOUT" default:"5m" placeholder:"DURATION" help:"A connection that sent nothing for this long is closed. Clients ping at half of it, or as they announce."`
 	MaxHeartbeat     time.Duration `name:"max-heartbeat" env:"PIM_MAX_HEARTBEAT" default:"10m" placeholder:"DURATION" help:"Longest heartbeat that a client may announce; it is closed 30 s after one that did not come. 0 ignores announcements."`
@@ -261,6 +263,7 @@ func (c *Config) validateBounds() error {
 		{"user-groups", c.UserGroups, 0, 1_000_000},
 		{"user-members", c.UserMembers, 0, 1_000_000_000},
 		{"user-strangers", c.UserStrangers, 0, 1_000_000_000},
+		{"user-bytes", c.UserBytes, 0, math.MaxInt},
 		{"max-memory", c.MaxMemory, 0, math.MaxInt},
 		{"queue-bytes", c.QueueBytes, pim.MaxFrame, 1 << 30}, // the largest frame must fit
 		{"in-flight", c.InFlight, 1, 65_536},
@@ -280,6 +283,7 @@ func (c *Config) validateBounds() error {
 		{"handshake-timeout", c.HandshakeTimeout, 100 * time.Millisecond, 5 * time.Minute},
 		{"write-timeout", c.WriteTimeout, 100 * time.Millisecond, 5 * time.Minute},
 		{"max-heartbeat", c.MaxHeartbeat, 0, longestHeartbeat},
+		{"shed-target", orLeastTime(c.ShedTarget), time.Millisecond, time.Second},
 		{"edit-window", c.EditWindow, 0, longestWindow},
 		{"recall-window", c.RecallWindow, 0, longestWindow},
 		{"retain-notice", c.RetainNotice, 0, longestWindow},
@@ -303,6 +307,14 @@ func orLeast(n, least int) int {
 		return least
 	}
 	return n
+}
+
+// orLeastTime returns d, or the least shed-target if d is 0, for never.
+func orLeastTime(d time.Duration) time.Duration {
+	if d == 0 {
+		return time.Millisecond
+	}
+	return d
 }
 
 func (c *Config) validateLog() error {

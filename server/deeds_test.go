@@ -52,3 +52,33 @@ func TestStrangersOfAServer(t *testing.T) {
 		t.Error("the refusal is not counted")
 	}
 }
+
+// So does the bound on what a user stores in a day.
+func TestBytesOfAServer(t *testing.T) {
+	c := config(t)
+	c.UserBytes = 1000
+	n := start(t, c, server.Options{})
+	eve := n.connect("eve", "1", "tcp")
+	eve.says("d:alice:eve", strings.Repeat("x", 2000))
+	refused, err := eve.Send(t.Context(), "d:alice:eve", []byte("hi"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	patience := time.After(5 * time.Minute)
+	for told := false; !told; {
+		select {
+		case ev := <-eve.Events():
+			if s, ok := ev.(client.SendEvent); ok && s.ID == refused.ID() && s.Err != nil {
+				told = true
+				if pim.KindOf(s.Err) != pim.KindOverloaded || s.RetryIn <= 0 || !strings.Contains(s.Err.Error(), "in a day") {
+					t.Errorf("told %v, again in %v", s.Err, s.RetryIn)
+				}
+			}
+		case <-patience:
+			t.Fatal("nothing is said")
+		}
+	}
+	if n := n.metric(`pim_send_refusals_total{reason="user_bytes"}`); n < 1 {
+		t.Error("the refusal is not counted")
+	}
+}

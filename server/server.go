@@ -89,6 +89,8 @@ type Server struct {
 	signer   *lbs.Signer     // of leases and tickets
 	balance  *balance        // nil: the node is no LBS
 
+	overload *limit.Overload // nil: nothing is shed
+
 	departing departing
 
 	reloader *reloader
@@ -194,6 +196,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 	if shards == 0 {
 		shards = runtime.GOMAXPROCS(0)
 	}
+	s.overload = s.newOverload()
 	sessions := gateway.NewSessions(gateway.NewMetrics(s.metrics))
 	s.acks = inbox.NewAcks(st, s.log, sessions.Acknowledged)
 	s.acks.Register(s.metrics)
@@ -208,8 +211,9 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 		s.writers = conv.New(st, conv.Options{
 			Outlet: outlet, Shards: shards, Members: s.config.GroupMembers,
 			EditWindow: orNever(s.config.EditWindow), RecallWindow: orNever(s.config.RecallWindow), RetainNotice: s.config.RetainNotice, Now: s.clock.Relied, Gate: s.gate, Set: s.clockSet,
-			Deeds: limit.Deed{Groups: int32(s.config.UserGroups), Members: int32(s.config.UserMembers), Strangers: int32(s.config.UserStrangers)}, Free: s.config.freeUsers(),
-			Alone: s.alone, Metrics: conv.NewMetrics(s.metrics), Logger: s.log,
+			Deeds: limit.Deed{Groups: int32(s.config.UserGroups), Members: int32(s.config.UserMembers), Strangers: int32(s.config.UserStrangers)}, Bytes: s.config.UserBytes, Free: s.config.freeUsers(),
+			Overload: s.overload,
+			Alone:    s.alone, Metrics: conv.NewMetrics(s.metrics), Logger: s.log,
 		})
 		return s.writers
 	}
@@ -233,7 +237,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 	s.gateway = gateway.New(gateway.Options{
 		Writer: writer, Sessions: sessions, Reader: reader, Acks: s.acks, Verifier: keys, Homes: homes, Store: s.identity, Logger: s.log,
 		Now: s.clock.Relied, Doubt: s.clock.Gate, Mono: s.clock.Mono,
-		Presence: s.config.Presence, Retain: s.config.Retain,
+		Presence: s.config.Presence, Retain: s.config.Retain, Overload: s.overload,
 		Full: s.full, Proxies: s.proxies, Lease: s.leaseCheck(),
 		Limits: gateway.Limits{
 			Connections: s.files.connections, User: s.config.UserConnections, InFlight: s.config.InFlight, QueueBytes: s.config.QueueBytes,
@@ -310,6 +314,9 @@ func (s *Server) take(l *Listeners) {
 
 func (s *Server) serveAll() {
 	s.serving.Go(func() { s.reloader.run(s.stopping) })
+	if s.overload != nil {
+		s.serving.Go(func() { s.watchOverload(s.stopping) })
+	}
 	s.tellOfGateways()
 	s.serving.Go(func() { s.keepTelling(s.stopping) })
 	s.http = s.httpServer()

@@ -27,6 +27,7 @@ type benchCmd struct {
 	Users    int           `name:"users" of:"direct,group,idle,fill,cold,relay" placeholder:"N" help:"Connections (default 1000; group 200, idle 10000, fill and cold 100)."`
 	Window   int           `name:"window" of:"direct,group,fill,cold,relay" placeholder:"W" help:"Closed loop: messages that each user keeps without an answer (default 1; fill 64)."`
 	Rate     float64       `name:"rate" of:"direct,group,fill,cold,relay" placeholder:"R" help:"Fixed rate instead: messages a second over all users."`
+	Insist   bool          `name:"insist" of:"direct,group" help:"Keep the rate whatever the server answers: what it refuses is not sent again, and what it does not answer is not waited for. Shows what becomes of an overload."`
 	Payload  int           `name:"payload" of:"direct,group,sync,fill,cold,relay" default:"100" placeholder:"BYTES" help:"Size of a message."`
 	Duration time.Duration `name:"duration" of:"direct,group,idle,sync,relay" default:"20s" placeholder:"DURATION" help:"Measured time. (fill and cold end when all their messages are delivered.)"`
 	Slice    time.Duration `name:"slice" of:"direct,group,fill,cold,relay" placeholder:"DURATION" help:"Parts of the measured time that are reported one by one (default a tenth of --duration, at least 1s)."`
@@ -97,7 +98,7 @@ func (c *benchCmd) heeds(f *kong.Flag, fromFile bool) error {
 func (c *benchCmd) Run(ctx context.Context, s streams) error {
 	cfg := load.Config{
 		Workload: c.Workload, Server: c.Server, MetricsURL: c.Metrics,
-		Users: c.Users, Window: c.Window, Rate: c.Rate,
+		Users: c.Users, Window: c.Window, Rate: c.Rate, Insist: c.Insist,
 		Payload: c.Payload, Duration: c.Duration, Warmup: c.Warmup, Slice: c.Slice, OneWay: c.OneWay,
 		GroupSize: c.GroupSize, Senders: c.Senders,
 		Conversations: c.Conversations, Messages: c.Messages, Syncs: c.Syncs, Devices: c.Devices, Seed: c.Seed,
@@ -214,6 +215,9 @@ func printLoad(p *printer, r *load.Report) {
 	p.printf("  ack         p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms\n", r.AckP50, r.AckP99, r.AckP999)
 	if r.Workload != load.Fill {
 		p.printf("  delivery    p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms\n", r.DeliveryP50, r.DeliveryP99, r.DeliveryP999)
+	}
+	if r.Insist {
+		p.printf("  offered     %.0f/s: refused %.0f/s, not sent because too many had no answer %.0f/s\n", r.OfferedPerS, r.RefusedPerS, r.SkippedPerS)
 	}
 	measured := r.ServerRSS > 0
 	if len(r.Slices) > 0 {

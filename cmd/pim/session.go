@@ -37,6 +37,7 @@ type clientFlags struct {
 	inTheClear
 	pinned
 	Server string       `name:"server" env:"PIM_SERVER" default:"${server}" placeholder:"URL" help:"Server, or an LBS, which names one: http(s):// for WebSocket, and asked first; tcp:// or tls:// for raw TCP, and dialled at once."`
+	Site   string       `name:"site" env:"PIM_SITE" placeholder:"SITE" help:"Where this is, as the operator names sites: an LBS names gateways of that site first."`
 	As     pim.UserID   `name:"as" env:"PIM_AS" placeholder:"USER" help:"User to be; signs a token with the key under --data."`
 	Token  string       `name:"token" env:"PIM_TOKEN" placeholder:"TOKEN" help:"Token to use instead of --as."`
 	Device pim.DeviceID `name:"device" env:"PIM_DEVICE" placeholder:"DEVICE" help:"Device to be (default: a new one; for chat, the first that no other chat uses). One process at a time: who comes second takes over."`
@@ -71,7 +72,7 @@ func (f *clientFlags) options() (o client.Options, err error) {
 	if err := f.guard(f.Server); err != nil {
 		return o, err
 	}
-	o = client.Options{Server: f.Server, Insecure: f.Insecure, TLSPin: f.TLSPin, Device: f.Device, Agent: "pim " + version()}
+	o = client.Options{Server: f.Server, Site: f.Site, Insecure: f.Insecure, TLSPin: f.TLSPin, Device: f.Device, Agent: "pim " + version()}
 	o.User, o.Token, err = f.identity()
 	return o, err
 }

@@ -33,12 +33,37 @@ type Search struct {
 	now  pim.Millis
 	read map[pim.Seq]bool                // the first seqs of the stretches that were read
 	seqs map[pim.ClientMessageID]pim.Seq // of the entries in them
+
+	strange map[pim.ClientMessageID]pim.Seq // what Foresee has found; 0: the ID has no cell
 }
 
 // Search returns a Search for IDs of x. now is the conversation's time. Nothing may be added to
 // x while the Search is used.
 func (x *IDs) Search(log Log, now pim.Millis) *Search {
-	return &Search{x, log, now, make(map[pim.Seq]bool), make(map[pim.ClientMessageID]pim.Seq)}
+	return &Search{x, log, now, make(map[pim.Seq]bool), make(map[pim.ClientMessageID]pim.Seq), make(map[pim.ClientMessageID]pim.Seq)}
+}
+
+// Foresee reads the cells of all ids that may be strange with one call of the store, at most store.MaxBatch of them. LookUp needs no
+// call for these any more. Errors are those of the store; LookUp then reads each by itself.
+func (s *Search) Foresee(ctx context.Context, ids []pim.ClientMessageID) error {
+	var gets []store.Get
+	asked := make(map[pim.ClientMessageID]bool)
+	for _, id := range ids {
+		if _, known := s.strange[id]; !known && !asked[id] && s.ids.strangers.mayHave(idTime(id)) && len(gets) < store.MaxBatch {
+			asked[id] = true
+			gets = append(gets, store.Get{Partition: partition(s.log.Conversation), Key: string(id[:])})
+		}
+	}
+	if len(gets) == 0 {
+		return nil
+	}
+	if err := s.log.Store.Get(ctx, gets); err != nil {
+		return err
+	}
+	for i := range gets {
+		s.strange[pim.ClientMessageID([]byte(gets[i].Key))] = pim.Seq(gets[i].Cell.Version)
+	}
+	return nil
 }
 
 // LookUp returns the seq of the entry with id, or 0 if there is none. Elsewhere(id) must be
@@ -47,9 +72,8 @@ func (x *IDs) Search(log Log, now pim.Millis) *Search {
 func (s *Search) LookUp(ctx context.Context, id pim.ClientMessageID) (pim.Seq, error) {
 	x, r, t := s.ids, &s.ids.recent, idTime(id)
 	if x.strangers.mayHave(t) {
-		cell, _, err := store.Lookup(ctx, s.log.Store, partition(s.log.Conversation), string(id[:]))
-		if err != nil || cell.Version != 0 {
-			return pim.Seq(cell.Version), err
+		if err := s.Foresee(ctx, []pim.ClientMessageID{id}); err != nil || s.strange[id] != 0 {
+			return s.strange[id], err
 		}
 	}
 	if t > r.newestGone {

@@ -89,6 +89,7 @@ type Config struct {
 	Users  int     // connections; default 1,000 (Group: one group, Idle: 10,000, Fill and Cold: 100, of which Fill opens half); at most MaxUsers
 	Window int     // messages a user keeps unacknowledged, 1–1,024; default 1 (Fill: 64); ignored with a Rate
 	Rate   float64 // messages a second over all users; 0 is the closed loop that Window describes
+	Insist bool    // with a Rate: it is kept whatever the server answers. What was refused is not sent again, nor is what a user has no room for sent later
 
 	Payload  int           // bytes in a message; default 100, at least 24
 	Duration time.Duration // measured time, for Idle the time connections are held; default 20 s
@@ -264,6 +265,8 @@ func (cfg *Config) check() error {
 		return pim.Errorf(pim.KindInvalid, "%d senders in a group of %d: there must be 1 to %[2]d", cfg.Senders, cfg.GroupSize)
 	case cfg.Window < 0 || cfg.Window > maxInFlight:
 		return pim.Errorf(pim.KindInvalid, "window of %d messages: it must be 1 to %d", cfg.Window, maxInFlight)
+	case cfg.Insist && cfg.Rate == 0:
+		return pim.Errorf(pim.KindInvalid, "to insist on what rate? name one")
 	case !(cfg.Rate >= 0 && cfg.Rate <= maxRate):
 		return pim.Errorf(pim.KindInvalid, "rate of %g messages a second: it must be more than 0, and at most %d", cfg.Rate, int(maxRate))
 	case cfg.Payload < minPayload || cfg.Payload > pim.MaxPayload:

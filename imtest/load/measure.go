@@ -18,6 +18,8 @@ func (t *totals) add(u *user) {
 	t.answered += u.answered
 	t.refused += u.refused
 	t.skipped += u.skipped
+	t.refusedMeasured += u.refusedMeasured
+	t.skippedMeasured += u.skippedMeasured
 	t.gotMeasured += u.gotMeasured
 	t.reads += u.reads
 	t.frames += u.frames
@@ -188,7 +190,7 @@ func (r *chat) askFor(u *user, n int) {
 func (r *chat) report() Report {
 	return Report{
 		Workload: r.cfg.Workload, Users: r.cfg.Users, Window: r.cfg.Window,
-		Rate: r.cfg.Rate, Payload: r.cfg.Payload, Conversations: r.conversations(), OneWay: r.cfg.OneWay, Senders: r.senders(),
+		Rate: r.cfg.Rate, Insist: r.cfg.Insist, Payload: r.cfg.Payload, Conversations: r.conversations(), OneWay: r.cfg.OneWay, Senders: r.senders(),
 	}
 }
 
@@ -224,6 +226,11 @@ func (rep *Report) count(t *totals) {
 	rep.Sent, rep.Delivered = t.sentMeasured, t.gotMeasured
 	rep.Doubled, rep.Misordered, rep.Pulled = t.doubled, t.misordered, t.pulled
 	rep.Refused, rep.Skipped = t.refused, t.skipped
+	if rep.Insist {
+		rep.OfferedPerS = float64(t.sentMeasured+t.skippedMeasured) / rep.Seconds
+		rep.RefusedPerS = float64(t.refusedMeasured) / rep.Seconds
+		rep.SkippedPerS = float64(t.skippedMeasured) / rep.Seconds
+	}
 	rep.Unacked = t.sent - t.answered - t.refused
 	rep.FramesPerRead = ratio(t.frames, t.reads)
 	rep.EntriesPerPush = ratio(t.entries, t.pushes)

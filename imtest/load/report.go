@@ -48,9 +48,16 @@ type Report struct {
 	Skipped    uint64  `json:"skipped"`     // fixed rate: messages due but not transmitted, since too many were unanswered
 	Pulled     uint64  `json:"pulled"`      // entries that came by a pull
 	Rate       float64 `json:"rate"`        // messages a second asked for; 0 in the closed loop
-	Payload    int     `json:"payload"`     // bytes in a message
-	Seconds    float64 `json:"seconds"`     // length of the measured time
+	Insist     bool    `json:"insist,omitempty"`
+	Payload    int     `json:"payload"` // bytes in a message
+	Seconds    float64 `json:"seconds"` // length of the measured time
 	ClientCPU  float64 `json:"client_cpu_s_per_1000"`
+
+	// With Insist, in the measured time: OfferedPerS were due a second. Of these, SkippedPerS were not sent, since the user had as
+	// many without an answer as the server allows, and RefusedPerS were refused.
+	OfferedPerS float64 `json:"offered_per_s,omitempty"`
+	RefusedPerS float64 `json:"refused_per_s,omitempty"`
+	SkippedPerS float64 `json:"skipped_per_s,omitempty"`
 
 	FramesPerRead  float64 `json:"frames_per_read,omitempty"`  // mean number of frames that one read brought in
 	EntriesPerPush float64 `json:"entries_per_push,omitempty"` // mean number of entries in a PIMPush

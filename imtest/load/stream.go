@@ -19,6 +19,7 @@ type stream struct {
 	reached uint64 // seq up to which its pages have come
 	back    uint64 // the pull found a gap before first: another must follow, behind this seq; never: none
 	need    uint64 // highest seq that was pushed while pulling: the pull must reach it
+	sparse  bool   // many sends are refused: a skipped counter is no gap if the seq before is there
 	holes   []hole // the latest maxHoles of them
 
 	taken uint64 // messages taken in
@@ -67,12 +68,13 @@ func (s *stream) push(slot int, counter uint32, seq uint64) (fresh, gap bool) {
 		return false, false
 	case seq <= s.settled:
 		return false, false // a pull has brought it before
-	case counter > p.next:
+	case counter > p.next && !(s.sparse && seq == s.have+1):
 		s.need = seq
 		return false, true
 	case counter < p.next:
 		return s.late(slot, counter), false
 	}
+	s.skip(slot, counter)
 	s.advance(p, counter, seq)
 	return true, false
 }
@@ -90,15 +92,20 @@ func (s *stream) pull(slot int, counter uint32, seq uint64) (fresh bool) {
 		s.back = min(s.back, p.seq)
 		return false
 	}
-	for c := p.next; c < counter; c++ {
+	s.skip(slot, counter)
+	s.advance(p, counter, seq)
+	s.pulled++
+	return true
+}
+
+// skip notes that slot's messages before counter were not where they belonged.
+func (s *stream) skip(slot int, counter uint32) {
+	for c := s.peers[slot].next; c < counter; c++ {
 		if len(s.holes) == maxHoles {
 			s.holes = slices.Delete(s.holes, 0, maxHoles/2)
 		}
 		s.holes = append(s.holes, hole{slot, c})
 	}
-	s.advance(p, counter, seq)
-	s.pulled++
-	return true
 }
 
 func (s *stream) advance(p *peer, counter uint32, seq uint64) {

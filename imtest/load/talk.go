@@ -53,7 +53,9 @@ func (u *user) talk(c pim.ConversationID, message *template, senders int) {
 	if u.run.relay() {
 		u.answer = ackTemplate(c)
 	}
-	u.talks = append(u.talks, talk{conv: c, message: message, stream: newStream(senders, &u.received)})
+	t := talk{conv: c, message: message, stream: newStream(senders, &u.received)}
+	t.sparse = u.run.cfg.Insist
+	u.talks = append(u.talks, t)
 }
 
 // meet creates the n-th group.

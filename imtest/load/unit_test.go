@@ -211,3 +211,22 @@ func TestUsersAreSpreadOverServers(t *testing.T) {
 		}
 	}
 }
+
+// While many sends are refused, a message whose seq follows is taken in, whatever counters were refused before it. One
+// of those that comes after all is misordered.
+func TestStreamOfRefusedSends(t *testing.T) {
+	s := newStream(1, &received{})
+	s.sparse = true
+	for i, x := range []struct {
+		counter    uint32
+		seq        uint64
+		fresh, gap bool
+	}{{0, 1, true, false}, {5, 2, true, false}, {9, 4, false, true}, {3, 3, true, false}} {
+		if fresh, gap := s.push(0, x.counter, x.seq); fresh != x.fresh || gap != x.gap {
+			t.Errorf("step %d: fresh %t, gap %t", i, fresh, gap)
+		}
+	}
+	if s.misordered != 2 || s.doubled != 0 { // its seq, too, comes after a later one
+		t.Errorf("misordered %d, doubled %d", s.misordered, s.doubled)
+	}
+}

@@ -59,6 +59,8 @@ type tally struct {
 	sent, sentMeasured uint64
 	answered           uint64 // acknowledged by the server
 	refused, skipped   uint64
+	refusedMeasured    uint64
+	skippedMeasured    uint64
 	gotMeasured        uint64
 	reads, frames      uint64
 	pushes, entries    uint64
@@ -255,6 +257,9 @@ func (u *user) land(id []byte, acknowledged bool) {
 	u.inFlight--
 	if !acknowledged {
 		u.refused++
+		if f.at > 0 {
+			u.refusedMeasured++
+		}
 		return
 	}
 	u.answered++

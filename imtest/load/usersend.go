@@ -12,7 +12,7 @@ import (
 // fill transmits what there is room for: in the closed loop up to the window, at
 // a fixed rate what is due.
 func (u *user) fill() {
-	if !u.sends || u.now < u.paused {
+	if !u.sends || u.now < u.paused && !u.run.cfg.Insist {
 		return
 	}
 	if u.run.cfg.Rate > 0 {
@@ -44,8 +44,11 @@ func (u *user) schedule(at int64) {
 	if u.run.stopped.Load() {
 		return
 	}
-	if len(u.due) >= maxDue {
+	if len(u.due) >= maxDue || u.run.cfg.Insist && !u.room() {
 		u.skipped++
+		if at >= u.run.from.Load() {
+			u.skippedMeasured++
+		}
 		return
 	}
 	u.due = append(u.due, at)

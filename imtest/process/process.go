@@ -39,15 +39,20 @@ const startPatience = 5 * time.Minute
 // --listen, --listen-tcp, --data and --log-level to command: the server gets free ports on
 // a loopback address, and the data directory dir.
 func Start(ctx context.Context, command []string, dir string) (*Process, error) {
-	if len(command) == 0 {
-		return nil, pim.Errorf(pim.KindInvalid, "neither a server nor a command that starts one")
-	}
 	// Nobody else takes them while the server is dead between a kill and its restart, see loopback.Own.
 	addresses, err := loopback.Addresses(2)
 	if err != nil {
 		return nil, pim.Errorf(pim.KindUnavailable, "%w", err)
 	}
-	p := &Process{http: addresses[0], tcp: addresses[1]}
+	return StartAt(ctx, command, dir, addresses[0], addresses[1])
+}
+
+// StartAt is Start for a server whose addresses, for HTTP and for raw TCP, others have to know before it starts.
+func StartAt(ctx context.Context, command []string, dir, http, tcp string) (*Process, error) {
+	if len(command) == 0 {
+		return nil, pim.Errorf(pim.KindInvalid, "neither a server nor a command that starts one")
+	}
+	p := &Process{http: http, tcp: tcp}
 	p.command = append(append([]string{}, command...),
 		"--listen", p.http, "--listen-tcp", p.tcp, "--data", dir, "--log-level", "error")
 	if err := p.start(ctx); err != nil {
@@ -73,8 +78,10 @@ func (p *Process) start(ctx context.Context) error {
 		return nil
 	}
 	cmd := exec.Command(p.command[0], p.command[1:]...)
-	// The server has the command's settings only: PIM_ variables of the caller are left out.
+	// The server has the command's settings only: PIM_ variables of the caller are left out. It sheds nothing unless
+	// the command says so: a machine that runs tests is often too busy for all of it.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PIM_") })
+	cmd.Env = append(cmd.Env, "PIM_SHED_TARGET=0s")
 	cmd.SysProcAttr = diesWithParent()
 	cmd.Stderr = &p.said
 	if err := cmd.Start(); err != nil {

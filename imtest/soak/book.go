@@ -68,6 +68,16 @@ func (b *book) queued(s stamp, id pim.ClientMessageID, conversation int) {
 	b.open++
 }
 
+// queuedAt returns when a message was queued, since the book was begun. ok is false if it is not noted.
+func (b *book) queuedAt(s stamp) (at time.Duration, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if int(s.device) >= len(b.sent) || int(s.number) >= len(b.sent[s.device]) {
+		return 0, false
+	}
+	return b.sent[s.device][s.number].at, true
+}
+
 // acknowledged notes that the server acknowledged a message at seq.
 func (b *book) acknowledged(s stamp, seq pim.Seq) {
 	b.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pim-im/pim"
@@ -22,6 +23,7 @@ type device struct {
 	run    *run
 	handed *handed
 	room   chan struct{} // a place for each message under way
+	up     atomic.Int64  // since when it is connected, on the book's clock; 0: it is not
 
 	mu      sync.Mutex
 	pending map[pim.ClientMessageID]underWay // sent and not answered
@@ -53,9 +55,9 @@ func (r *run) open(ctx context.Context, number int) (*device, error) {
 		handed: newHanded(len(r.conversations), r.found), room: make(chan struct{}, maxUnderWay),
 		pending: make(map[pim.ClientMessageID]underWay), early: make(map[pim.ClientMessageID]answer),
 	}
-	urls := r.servers.URLs(number%2 == 0)
+	urls := r.servers.URLs(number%2 == 0 && !r.cfg.Balanced)
 	first := number / 2 % len(urls) // so that the devices are spread over the servers
-	c, err := client.Open(ctx, client.Options{
+	o := client.Options{
 		Servers: slices.Concat(urls[first:], urls[:first]), User: d.user, Device: pim.DeviceID(fmt.Sprintf("device-%d", number%devicesEach)),
 		Token:      func(context.Context) (string, error) { return r.token(d.user) },
 		Store:      client.NewMemory(client.MemoryOptions{PositionsOnly: true}),
@@ -63,7 +65,11 @@ func (r *run) open(ctx context.Context, number int) (*device, error) {
 		Direct:     true,
 		BackoffMin: 50 * time.Millisecond, BackoffMax: time.Second,
 		LazyGap: maxSeq, // everything is handed over, however much was missed
-	})
+	}
+	if r.cfg.Balanced {
+		o.Direct, o.BackoffMin, o.BackoffMax = false, 0, 0
+	}
+	c, err := client.Open(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -81,8 +87,14 @@ func (d *device) read() {
 		case client.SendEvent:
 			d.reached(ev)
 		case client.StateEvent:
-			if ev.State == client.Stopped {
+			switch ev.State {
+			case client.Connected:
+				d.up.Store(max(1, int64(time.Since(d.run.book.begun))))
+			case client.Stopped:
 				d.fail(ev.Err)
+				fallthrough
+			default:
+				d.up.Store(0)
 			}
 		}
 	}
@@ -100,6 +112,24 @@ func (d *device) take(ev client.EntryEvent) {
 	}
 	d.handed.take(d.name(), c, &ev.Entry, ev.Late)
 	d.run.progress.Add(1)
+	if d.run.cfg.Delivered != nil {
+		d.delivered(&ev.Entry)
+	}
+}
+
+// delivered tells how long another device's message took. One that comes before its sender has noted it is left out.
+func (d *device) delivered(e *pim.Entry) {
+	s, ok := stampOf(e.Payload)
+	if !ok || e.Kind != pim.EntryMessage || s.device == d.number || int(s.device) >= len(d.run.devices) {
+		return
+	}
+	sent, ok := d.run.book.queuedAt(s)
+	if !ok {
+		return
+	}
+	from, to := d.run.devices[s.device].up.Load(), d.up.Load()
+	calm := from != 0 && to != 0 && max(from, to) < int64(sent)
+	d.run.cfg.Delivered(d.run.book.begun.Add(sent), time.Now(), calm)
 }
 
 // adopt takes what came before all conversations were known.

@@ -41,6 +41,15 @@ type Config struct {
 	// was given to its device and at which that was told of the acknowledgement. Calls may come at the same time.
 	Answered func(sent, told time.Time)
 
+	// Delivered, if not nil, is called for each message that is handed to a device other than its sender's, with the
+	// times at which it was given to its device and handed to the other. calm is set if both have been connected all
+	// the time in between. Calls may come at the same time.
+	Delivered func(sent, handed time.Time, calm bool)
+
+	// Balanced has the devices ask the servers, by HTTP, which of them to dial, and wait as an app does by default. Without it they
+	// dial any of them, at once.
+	Balanced bool
+
 	// Patience is how long Run waits after the load while nothing at all comes. Then
 	// whatever is missing counts as lost; default 60 s.
 	Patience time.Duration

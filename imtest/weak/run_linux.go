@@ -75,6 +75,7 @@ func Run(ctx context.Context, c Config) (Report, error) {
 func (r *run) serve(dir string) error {
 	config := server.Defaults()
 	config.Data, config.Insecure = dir, true // both ends of the link are in this process
+	config.ShedTarget = 0                    // the machine may be too busy
 	config.Listen = r.link.ServerAddr().String() + ":0"
 	config.ListenTCP = config.Listen
 	s, err := server.New(config, server.Options{Logger: slog.New(slog.DiscardHandler)})

@@ -66,6 +66,8 @@ export class Server {
       "--log-level",
       "error",
       "--dev-login",
+      "--shed-target", // the machine may be too busy for typing
+      "0s",
     ];
     this.#process = spawn(pim, args, { stdio: ["ignore", "pipe", "inherit"] });
     const [line] = await once(this.#process.stdout, "data");

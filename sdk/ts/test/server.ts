@@ -49,7 +49,17 @@ export class Server {
 
   /** Starts it, again. */
   async run(): Promise<void> {
-    const args = ["serve", "--data", this.#data, "--listen", this.#listen, "--listen-tcp", this.#listenTCP];
+    const args = [
+      "serve",
+      "--data",
+      this.#data,
+      "--listen",
+      this.#listen,
+      "--listen-tcp",
+      this.#listenTCP,
+      "--shed-target",
+      "0s",
+    ];
     const p = spawn(this.#binary, args, { stdio: ["ignore", "pipe", "pipe"] });
     this.#process = p;
     let said = "";
