@@ -56,6 +56,8 @@ type conn struct {
 
 	submitting bool // sends are being handed to their writers
 
+	catching bool // the device fetches what it has not got: its last sync listed something, or it was told to sync
+
 	begins bool // tasks of the read that is being handled begin a run, for serve; owned by the reading goroutine
 
 	framing framing // set at construction

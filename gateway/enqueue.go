@@ -91,6 +91,7 @@ func (e enqueuer) answer(m wire.Message) (claimed bool) {
 func (e enqueuer) fallBehind() {
 	e.copy(behindPush)
 	e.c.out.fallBehind()
+	e.c.catching = true
 }
 
 // last queues among the entries what the framing has after the last frame. Nothing can be queued

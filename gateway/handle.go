@@ -9,7 +9,6 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
 	"github.com/pim-im/pim/inbox"
-	"github.com/pim-im/pim/limit"
 	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
 )
@@ -295,7 +294,7 @@ func (c *conn) handlePull(m *wirepb.PIMPullReq) {
 		c.refuseTask(c.gw.ctx, m.RequestId, "", errLongName(len(m.Conversation)))
 		return
 	}
-	if err := c.gw.shed(limit.History); err != nil {
+	if err := c.shedPull(); err != nil {
 		c.refuseTask(c.gw.ctx, m.RequestId, m.Conversation, err)
 		return
 	}

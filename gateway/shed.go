@@ -19,6 +19,21 @@ func (g *Gateway) shed(c limit.Class) error {
 	return &pim.Error{Kind: limit.Busy.Kind(), Text: limit.Busy.Text(), RetryAfter: g.Overload.After()}
 }
 
+// shedPull is shed for a pull. A device that fetches what it has not got waits for what is durable, as for a push, so its
+// pulls are not shed.
+func (c *conn) shedPull() error {
+	if !c.gw.Overload.Sheds(limit.History) {
+		return nil
+	}
+	c.mu.Lock()
+	catching := c.catching
+	c.mu.Unlock()
+	if catching {
+		return nil
+	}
+	return c.gw.shed(limit.History)
+}
+
 // shedLogin returns the refusal of a login while logins are shed. It has a longer time than requests have: whoever
 // is there and waits for an answer goes first.
 func (g *Gateway) shedLogin() error {

@@ -66,6 +66,13 @@ func (x *lab) sheds(o *limit.Overload, c limit.Class) shedding {
 	note("sync", asks(&wirepb.PIMSyncReq{RequestId: 5}))
 	note("send", asks(sendReq(byte(c), "hi")))
 
+	x.lists(inbox.Summary{Conversation: "g:x"})
+	asks(&wirepb.PIMSyncReq{RequestId: 6})
+	note("pull of what is new", asks(&wirepb.PIMPullReq{Conversation: "g:x", RequestId: 7}))
+	x.lists()
+	asks(&wirepb.PIMSyncReq{RequestId: 8})
+	note("pull again", asks(&wirepb.PIMPullReq{Conversation: "g:x", RequestId: 9}))
+
 	before := len(x.noted())
 	bob.send(&wirepb.PIMPushAck{Acks: []*wirepb.Ack{{Conversation: "g:x", Seq: 7}}}, &wirepb.PIMTimeReq{})
 	expect[*wirepb.PIMTimeResp](bob)
@@ -90,6 +97,13 @@ func (x *lab) sheds(o *limit.Overload, c limit.Class) shedding {
 	return s
 }
 
+// lists has each sync list all.
+func (x *lab) lists(all ...inbox.Summary) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.list.Summaries = all
+}
+
 // noted returns the acknowledgements that were noted.
 func (x *lab) noted() []inbox.Ack {
 	x.mu.Lock()
@@ -100,8 +114,8 @@ func (x *lab) noted() []inbox.Ack {
 // wrong returns what is wrong with what is served at a level.
 func (s shedding) wrong() (wrong []string) {
 	for what, class := range map[string]limit.Class{
-		"typing": limit.Typing, "receipts": limit.Receipts, "members": limit.History, "pull": limit.History, "login": limit.NewLogins,
-		"ack": 0, "push": 0, "sync": 0, "send": 0, // sends are the writers' to shed, and they do so last
+		"typing": limit.Typing, "receipts": limit.Receipts, "members": limit.History, "pull": limit.History, "pull again": limit.History, "login": limit.NewLogins,
+		"pull of what is new": 0, "ack": 0, "push": 0, "sync": 0, "send": 0, // sends are the writers' to shed, and they do so last
 	} {
 		if served := slices.Contains(s.served, what); served != (class == 0 || s.level < class) {
 			wrong = append(wrong, fmt.Sprintf("level %v: %s served %t", s.level, what, served))
@@ -110,7 +124,7 @@ func (s shedding) wrong() (wrong []string) {
 	return wrong
 }
 
-// As the level rises one class after the other is shed. Acknowledgements, pushes, and syncs of devices that are there are served at
+// As the level rises one class after the other is shed. Acknowledgements, pushes, and syncs of devices that are there, which pull what these list, are served at
 // each level. Gateways that shed acknowledgements, or sends before everything else, are caught.
 func TestShedsInOrder(t *testing.T) {
 	for name, broken := range map[string]func(*lab, *Options){
@@ -137,7 +151,7 @@ func TestShedsInOrder(t *testing.T) {
 			if name != "" && len(wrong) == 0 {
 				t.Error("it is not caught")
 			}
-			counts := map[limit.Class]uint64{limit.Typing: 5, limit.Receipts: 4, limit.History: 2 * 3, limit.NewLogins: 2, limit.NewSends: 0}
+			counts := map[limit.Class]uint64{limit.Typing: 5, limit.Receipts: 4, limit.History: 3 * 3, limit.NewLogins: 2, limit.NewSends: 0}
 			for c, want := range counts {
 				if n := overload.Count(c); n != want {
 					t.Errorf("%d of %v are counted, %d were shed", n, c, want)

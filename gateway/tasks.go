@@ -196,6 +196,11 @@ func (c *conn) serveSync(ctx context.Context, id uint64, req *inbox.SyncRequest)
 			}
 		}
 	}
+	if first := req.After == ""; first || len(page.Summaries) > 0 {
+		c.mu.Lock()
+		c.catching = len(page.Summaries) > 0
+		c.mu.Unlock()
+	}
 	resp := wirepb.PIMSyncResp{RequestId: id, NextAfter: string(page.Next)}
 	for _, f := range page.Fronts {
 		resp.Fronts = append(resp.Fronts, &wirepb.Front{Conversation: string(f.Conversation), Front: uint64(f.Front)})
