@@ -51,8 +51,7 @@ type conn struct {
 	closing bool       // nothing more may be queued; set by seal
 	closed  bool       // nc is closed
 
-	lingering bool // after the last frame linger reads on, see linger.go
-	said      bool // the last frame is written, and linger may end
+	parting parting // see linger.go
 
 	submitting bool // sends are being handed to their writers
 
@@ -213,7 +212,7 @@ func (c *conn) send() {
 		c.seal() // a part of a frame may have been written, so nothing may follow
 	}
 	c.sending = false
-	end, linger := c.closing, c.lingering && err == nil
+	end, linger := c.closing, c.parting != noParting && err == nil
 	c.mu.Unlock()
 	switch {
 	case end && linger:

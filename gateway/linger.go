@@ -18,6 +18,15 @@ const (
 	lingerTime  = 5 * time.Second
 )
 
+// parting is how far the end of a connection is that lingers.
+type parting uint8
+
+const (
+	noParting parting = iota // it does not linger
+	lingers                  // after the last frame linger reads on
+	said                     // the last frame is written, and linger may end
+)
+
 // dismiss ends the connection with a PIMGoAway that reaches a client which is still
 // sending. Only the reading goroutine may call it.
 func (c *conn) dismiss(code wire.Code, text string) { c.dismissFor(code, text, c.gw.window(code)) }
@@ -25,7 +34,7 @@ func (c *conn) dismiss(code wire.Code, text string) { c.dismissFor(code, text, c
 // dismissFor is dismiss for a client that is to come back within window, if it is to come back.
 func (c *conn) dismissFor(code wire.Code, text string, window time.Duration) {
 	c.mu.Lock()
-	c.lingering = true
+	c.parting = lingers
 	c.mu.Unlock()
 	c.shutFor(code, text, window)
 	c.linger()
@@ -48,7 +57,7 @@ func (c *conn) linger() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for !c.said && !c.closed {
+	for c.parting != said && !c.closed {
 		c.await()
 	}
 }
@@ -62,6 +71,6 @@ func (c *conn) closeWrite() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.said = true
+	c.parting = said
 	c.tell()
 }
