@@ -30,27 +30,7 @@ func TestStrangersOfAServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	eve.done(sending)
-	refused, err := eve.Send(t.Context(), pim.Direct("eve", "carol"), []byte("hi"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	patience := time.After(5 * time.Minute)
-	for told := false; !told; {
-		select {
-		case ev := <-eve.Events():
-			if s, ok := ev.(client.SendEvent); ok && s.ID == refused.ID() && s.Err != nil {
-				told = true
-				if pim.KindOf(s.Err) != pim.KindOverloaded || s.RetryIn <= 0 || !strings.Contains(s.Err.Error(), "for the first time") {
-					t.Errorf("told %v, again in %v", s.Err, s.RetryIn)
-				}
-			}
-		case <-patience:
-			t.Fatal("nothing is said")
-		}
-	}
-	if n := n.metric(`pim_send_refusals_total{reason="strangers"}`); n < 1 {
-		t.Error("the refusal is not counted")
-	}
+	n.refuses(eve, pim.Direct("eve", "carol"), "strangers", "for the first time")
 }
 
 // So does the bound on what a user stores in a day.
@@ -60,25 +40,31 @@ func TestBytesOfAServer(t *testing.T) {
 	n := start(t, c, server.Options{})
 	eve := n.connect("eve", "1", "tcp")
 	eve.says("d:alice:eve", strings.Repeat("x", 2000))
-	refused, err := eve.Send(t.Context(), "d:alice:eve", []byte("hi"))
+	n.refuses(eve, "d:alice:eve", "user_bytes", "in a day")
+}
+
+// refuses has a send something that is refused with a time, in a text with these words, and counted for reason.
+func (n *node) refuses(a *app, c pim.ConversationID, reason, words string) {
+	n.t.Helper()
+	refused, err := a.Send(n.t.Context(), c, []byte("hi"))
 	if err != nil {
-		t.Fatal(err)
+		n.t.Fatal(err)
 	}
 	patience := time.After(5 * time.Minute)
 	for told := false; !told; {
 		select {
-		case ev := <-eve.Events():
+		case ev := <-a.Events():
 			if s, ok := ev.(client.SendEvent); ok && s.ID == refused.ID() && s.Err != nil {
 				told = true
-				if pim.KindOf(s.Err) != pim.KindOverloaded || s.RetryIn <= 0 || !strings.Contains(s.Err.Error(), "in a day") {
-					t.Errorf("told %v, again in %v", s.Err, s.RetryIn)
+				if pim.KindOf(s.Err) != pim.KindOverloaded || s.RetryIn <= 0 || !strings.Contains(s.Err.Error(), words) {
+					n.t.Errorf("told %v, again in %v", s.Err, s.RetryIn)
 				}
 			}
 		case <-patience:
-			t.Fatal("nothing is said")
+			n.t.Fatal("nothing is said")
 		}
 	}
-	if n := n.metric(`pim_send_refusals_total{reason="user_bytes"}`); n < 1 {
-		t.Error("the refusal is not counted")
+	if n.metric(`pim_send_refusals_total{reason="`+reason+`"}`) < 1 {
+		n.t.Error("the refusal is not counted")
 	}
 }
