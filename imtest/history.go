@@ -341,7 +341,7 @@ func (h *History) Wrote(partition, key string, version uint64, durable bool) {
 	h.cell(cellEvent{cell: cell{partition, key}, version: version, kind: kind})
 }
 
-// Forgot records that a write forgot a cell of a passing partition up to version. It is a
+// Forgot records that a write forgot a cell up to version. It is a
 // write like others, so Wrote is called, too.
 func (h *History) Forgot(partition, key string, version uint64) {
 	h.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -316,12 +317,35 @@ func (l *Lab) conversations() []pim.ConversationID {
 
 func (l *Lab) recordLines(user pim.UserID) {
 	for _, c := range l.conversations() {
-		line, _, err := inbox.New(l.engine).Line(context.Background(), user, c)
+		line, listed, err := inbox.New(l.engine).Line(context.Background(), user, c)
 		if err != nil {
 			l.t.Fatal(err)
 		}
+		if !listed && c.IsGroup() { // a group that was left leaves the list when all devices have acknowledged that
+			line.Newest = l.leftAt(user, c)
+		}
 		l.history.Line(user, c, line.Newest)
 	}
+}
+
+// leftAt returns the last seq of c that user reads, who has left; 0 of a member, or if the user never was one.
+func (l *Lab) leftAt(user pim.UserID, c pim.ConversationID) pim.Seq {
+	l.t.Helper()
+	cell, ok, err := store.Lookup(context.Background(), l.engine, inbox.Members(c), string(user))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if !ok {
+		return 0
+	}
+	m, err := inbox.ParseMembership(cell.Value)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if m.Present() {
+		return 0
+	}
+	return m.LastUpTo(math.MaxUint64)
 }
 
 func (l *Lab) recordLog(c pim.ConversationID) { l.history.Log(c, l.readLog(c)) }

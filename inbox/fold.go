@@ -120,22 +120,34 @@ type fold struct {
 	user   pim.UserID
 	device pim.DeviceID
 	lines  []store.Cell // of Fresh, acknowledged by device
+	left   []leftLine   // of groups that the user has left, acknowledged by device
 	begun  bool         // some have been folded
 	later  func(context.Context, func(context.Context))
 }
 
-// add takes a line of Fresh that the device has acknowledged.
-func (f *fold) add(ctx context.Context, line store.Cell) {
-	if f.lines = append(f.lines, line); len(f.lines) == foldBatch {
-		f.begun = true
-		f.flush(ctx)
+// add takes a line that the device has acknowledged.
+func (f *fold) add(ctx context.Context, l *line) {
+	switch {
+	case hasLeft(l.Value):
+		if f.left = append(f.left, leftLine{l.Cell, l.fresh}); len(f.left) == foldBatch {
+			f.dropLeft(ctx)
+		}
+	case l.fresh.Version > 0:
+		if f.lines = append(f.lines, l.fresh); len(f.lines) == foldBatch {
+			f.begun = true
+			f.flush(ctx)
+		}
 	}
 }
 
-// end folds the rest, unless all lines that were added are foldAbove at most.
+// end folds the rest, unless all lines that were added are foldAbove at most. Lines of groups that the user has
+// left are few, and leave at once.
 func (f *fold) end(ctx context.Context) {
 	if f.begun || len(f.lines) > f.foldAbove {
 		f.flush(ctx)
+	}
+	if len(f.left) > 0 {
+		f.dropLeft(ctx)
 	}
 }
 
@@ -151,6 +163,9 @@ func (f *fold) flush(ctx context.Context) {
 }
 
 func (f *fold) write(ctx context.Context, lines []store.Cell) {
+	if len(lines) == 0 {
+		return
+	}
 	cells, err := f.others(ctx, lines)
 	if err != nil {
 		return

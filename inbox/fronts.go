@@ -67,8 +67,8 @@ func (p *SyncPage) frontsSize() (size int) {
 // MaxFronts fronts, of IDs of up to 256 bytes, leave most of a frame to the list.
 const _ = uint(wire.FrameRoom/2 - MaxFronts*(256+frontOverhead))
 
-// TellFronts writes a cell of Fronts for each device of those who have c in their offline lists,
-// members and former ones: front is the log's front, and is durable. A device is one that has
+// TellFronts writes a cell of Fronts for each device of the two users of c, if they have it in their offline lists, or of
+// c's members and former ones, whose devices may have its entries although it has left their lists: front is the log's front, and is durable. A device is one that has
 // asked for a sync; of a user with more than 1,024 devices only so many are told.
 //
 // TellFronts goes in steps. If it fails, some are done; it may be repeated. Its writes are relaxed.
@@ -89,12 +89,11 @@ func TellFronts(ctx context.Context, s store.Store, c pim.ConversationID, front 
 		if err != nil {
 			return err
 		}
-		users := make([]pim.UserID, len(members))
-		for i, m := range members {
-			users[i], after = pim.UserID(m.Key), m.Key
-		}
-		if err := t.tell(ctx, users); err != nil {
-			return err
+		for _, m := range members {
+			if err := t.tellDevices(ctx, pim.UserID(m.Key)); err != nil {
+				return err
+			}
+			after = m.Key
 		}
 		if len(members) < frontsPage {
 			return t.flush(ctx)
@@ -109,8 +108,8 @@ type telling struct {
 	wait  []store.CellWrite // to be written with the next flush
 }
 
-// tell writes the cells for the devices of users, at most frontsPage of them, or leaves them to
-// the next flush.
+// tell writes the cells for the devices of those of users, at most frontsPage, who have the conversation in their lists, or
+// leaves them to the next flush.
 func (t *telling) tell(ctx context.Context, users []pim.UserID) error {
 	lines := make([]store.Get, 2*len(users))
 	for i, u := range users { // Fresh first: a line is in Lines before it is forgotten in Fresh

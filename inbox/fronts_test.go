@@ -40,8 +40,8 @@ func asks(user pim.UserID, device pim.DeviceID) inbox.SyncRequest {
 	return inbox.SyncRequest{User: user, Device: device, Fronts: true}
 }
 
-// A trim is told to every device of those who have the conversation in their lists, until the device
-// has acknowledged it, and to nobody else: not to who was named a member and was sent nothing, not to
+// A trim is told to every device of those who have the conversation in their lists, and of a group's former members
+// whose lists it has left, until the device has acknowledged it, and to nobody else: not to
 // a device that can't use it, and on no other page than the first.
 func TestFrontsAreTold(t *testing.T) {
 	s := storetest.NewMemory()
@@ -67,7 +67,11 @@ func TestFrontsAreTold(t *testing.T) {
 	}
 	told := func(what string, alice, laptop, bob []string) {
 		t.Helper()
-		for i, want := range [][]string{alice, laptop, bob, nil, nil} {
+		carol := []string{"g:x 5"} // acknowledges nothing
+		if what == "after another trim" {
+			carol = []string{"g:x 7"}
+		}
+		for i, want := range [][]string{alice, laptop, bob, carol, nil} {
 			wants(t, fmt.Sprint(what, ", ", all[i].User, "/", all[i].Device), syncsFronts(t, s, all[i]), want...)
 		}
 	}

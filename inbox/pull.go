@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/store"
@@ -11,8 +12,9 @@ import (
 // Inbox reads what users have been sent. It is safe for concurrent use.
 type Inbox struct {
 	store     store.Store
-	foldAbove int // the constant foldAbove, except in tests
-	fewLines  int // the constant fewLines, except in tests
+	now       func() time.Time // see GoBy
+	foldAbove int              // the constant foldAbove, except in tests
+	fewLines  int              // the constant fewLines, except in tests
 
 	audiences    audiences
 	crowds       crowds
@@ -21,8 +23,11 @@ type Inbox struct {
 
 // New returns an Inbox over s.
 func New(s store.Store) *Inbox {
-	return &Inbox{store: s, foldAbove: foldAbove, fewLines: fewLines, audienceRest: audienceRest}
+	return &Inbox{store: s, now: time.Now, foldAbove: foldAbove, fewLines: fewLines, audienceRest: audienceRest}
 }
+
+// GoBy makes x go by the clock now, in place of time.Now. It is called before x is used.
+func (x *Inbox) GoBy(now func() time.Time) { x.now = now }
 
 // PullRequest asks for a page of one conversation, see PIMPullReq.
 type PullRequest struct {
@@ -193,12 +198,16 @@ func (x *Inbox) position(ctx context.Context, user pim.UserID, c pim.Conversatio
 	return p, err
 }
 
-// lineAtEnd returns the user's line, which tells of the entry at newest, which was trimmed. If
+// lineAtEnd returns the user's line, which tells of the entry at newest, which was trimmed. If the user has left
+// the group and the line is gone, it returns KindNotMember. If
 // the line tells of another seq, it returns KindUnavailable: a newer entry has come since newest was
 // read, or the line of newest is still to be written.
 func (x *Inbox) lineAtEnd(ctx context.Context, user pim.UserID, c pim.ConversationID, newest pim.Seq) (Line, error) {
-	line, _, err := x.Line(ctx, user, c)
-	if err == nil && line.Newest != newest {
+	line, ok, err := x.Line(ctx, user, c)
+	switch {
+	case err == nil && !ok && c.IsGroup(): // a trim writes the lines that are missing, so this one has left the list
+		err = notMember(user, c)
+	case err == nil && line.Newest != newest:
 		err = pim.Errorf(pim.KindUnavailable, "the count of %s at seq %d is not known now", c, newest)
 	}
 	return line, err

@@ -177,9 +177,7 @@ func (x *Inbox) syncPage(ctx context.Context, req SyncRequest, lines *walk, fron
 				break
 			}
 			if l.acked >= l.Version {
-				if l.fresh.Version > 0 {
-					folding.add(ctx, l.fresh)
-				}
+				folding.add(ctx, l)
 				if !req.Full {
 					continue
 				}

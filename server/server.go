@@ -200,7 +200,9 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 	sessions := gateway.NewSessions(gateway.NewMetrics(s.metrics))
 	s.acks = inbox.NewAcks(st, s.log, sessions.Acknowledged)
 	s.acks.Register(s.metrics)
-	var reader gateway.Reader = inbox.New(st)
+	lists := inbox.New(st)
+	lists.GoBy(s.clock.Relied)
+	var reader gateway.Reader = lists
 	if o.WrapReader != nil {
 		reader = o.WrapReader(reader)
 	}

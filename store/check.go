@@ -92,8 +92,6 @@ func (c *CellWrite) check() error {
 		return pim.Errorf(pim.KindInvalid, "a cell of %q has the version %d, at most %d is allowed", c.Partition, c.Version, uint64(MaxVersion))
 	case c.Lifetime != 0 && c.Partition.Passing():
 		return pim.Errorf(pim.KindInvalid, "a cell of the passing partition %q cannot have a lifetime", c.Partition)
-	case c.Forget && !c.Partition.Passing() && c.Version != 0 && c.Version != MaxVersion:
-		return pim.Errorf(pim.KindInvalid, "a cell of %q cannot be forgotten up to version %d: the partition is not passing", c.Partition, c.Version)
 	case c.Forget && c.Lifetime != 0:
 		return pim.Errorf(pim.KindInvalid, "a cell of %q is to be forgotten and has a lifetime", c.Partition)
 	case c.Forget && len(c.Value) > 0:

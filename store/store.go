@@ -125,10 +125,11 @@ type CellWrite struct {
 	// forgotten: a write with the forgotten version or a lower one may take effect if it
 	// comes much later.
 	//
-	// In a partition that is not passing a cell is forgotten for good, with MaxVersion: nothing of
-	// it stays in the store, apart from bytes on a disk for a while. A write of such a cell that is
+	// In a partition that is not passing, nothing of a forgotten cell stays in the store, apart from
+	// bytes on a disk for a while. A write of at most Version that is
 	// not done when the forget begins, or that begins later, may take effect or not. So a caller
-	// forgets what is not needed any more, and again what a late writer may have written. Cells with
+	// forgets what is not needed any more, and again what a late writer may have written. With
+	// MaxVersion a cell is forgotten for good. Such a forget costs a look-up. Cells with
 	// a lifetime are not forgotten.
 	Forget bool
 	// Erase asks that the values of lower versions leave the disk, too, as the bytes of erased

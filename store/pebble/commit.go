@@ -63,6 +63,16 @@ func (c *commit) refuse(err error) {
 func (s *Store) write(c *commit) error {
 	batch := s.db.NewBatch()
 	defer batch.Close()
+	release := s.forgets.RUnlock
+	if c.forgetsOlder() {
+		for i := range c.ops {
+			_ = s.fillForgets(nil, c.ops[i].write) // reads from the disk what is read again while others wait
+		}
+		s.forgets.Lock()
+		release = s.forgets.Unlock
+	} else {
+		s.forgets.RLock()
+	}
 	for i := range c.ops {
 		o := &c.ops[i]
 		if o.log != nil {
@@ -78,6 +88,9 @@ func (s *Store) write(c *commit) error {
 		if o.err == nil && o.write.Trim != 0 {
 			o.err = s.fillTrim(batch, c, o.write, o.log.end)
 		}
+		if o.err == nil {
+			o.err = s.fillForgets(batch, o.write)
+		}
 		if o.err != nil {
 			c.passed = c.passed[:others]
 		}
@@ -88,6 +101,7 @@ func (s *Store) write(c *commit) error {
 		s.fillNote(batch, c)
 	}
 	if batch.Empty() {
+		release()
 		return nil
 	}
 	begun := time.Now()
@@ -101,6 +115,7 @@ func (s *Store) write(c *commit) error {
 	if err == nil {
 		err = s.follow(c)
 	}
+	release()
 	if err != nil || c.queue.durability == store.Relaxed {
 		return err
 	}
@@ -239,7 +254,7 @@ func (s *Store) takeStream(c *commit) bool {
 }
 
 func (s *Store) fillCell(b *crdb.Batch, c *commit, w *store.CellWrite) {
-	if w.Version == 0 || w.Partition.Passing() {
+	if w.Version == 0 || w.Partition.Passing() || forgetsOlder(w) {
 		return
 	}
 	if w.Erase || w.Forget {
@@ -263,6 +278,45 @@ func (s *Store) fillCell(b *crdb.Batch, c *commit, w *store.CellWrite) {
 	putExpiringKey(d.Key, bucket, w.Partition, w.Key)
 	putOperand(d.Value, w.Version, w.Value)
 	d.Finish()
+}
+
+// forgetsOlder reports whether w forgets, of a partition that is not passing, a cell that may be newer.
+func forgetsOlder(w *store.CellWrite) bool {
+	return w.Forget && w.Version != 0 && w.Version != store.MaxVersion && !w.Partition.Passing()
+}
+
+// forgetsOlder reports whether a write of c forgets such cells.
+func (c *commit) forgetsOlder() bool {
+	for i := range c.ops {
+		cells := c.ops[i].write.Cells
+		for j := range cells {
+			if forgetsOlder(&cells[j]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// fillForgets puts the deletions of those cells into b that w forgets up to a version, and that are not newer. They
+// come before all cells of the commit, so what it writes itself stays. The caller holds s.forgets, so nothing else
+// is applied in between. If b is nil, the cells are only looked up.
+func (s *Store) fillForgets(b *crdb.Batch, w *store.Write) error {
+	for i := range w.Cells {
+		c := &w.Cells[i]
+		if !forgetsOlder(c) {
+			continue
+		}
+		key := appendCellKey(nil, c.Partition, c.Key)
+		var cell store.Cell
+		if err := s.getAt(key, &cell); err != nil {
+			return s.readError("write to "+string(c.Partition), err)
+		}
+		if b != nil && cell.Version != 0 && cell.Version <= c.Version {
+			_ = b.Delete(key, nil) // fails only in a batch with an index
+		}
+	}
+	return nil
 }
 
 // fillPassing puts c's passing cells into b.

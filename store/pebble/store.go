@@ -33,6 +33,9 @@ type Store struct {
 	logs    *logs
 	buckets buckets
 	passing passing
+	// forgets is held while cells that are not passing are forgotten up to a version, from the look at what is
+	// there until that is applied. Other commits hold it shared while they are applied.
+	forgets sync.RWMutex
 	streams streams
 	purge   purge
 	barrier barrier

@@ -132,6 +132,15 @@ func TestBrokenTrims(t *testing.T) {
 				w.Cells = slices.DeleteFunc(w.Cells, func(c store.CellWrite) bool { return c.Forget })
 			}}
 		}},
+		"a forget takes what is newer": {(*suite).forgetsOlder, func() store.Store {
+			return changed{Store: memory(), write: func(_ store.Store, w *store.Write) {
+				for i := range w.Cells {
+					if w.Cells[i].Forget {
+						w.Cells[i].Version = store.MaxVersion
+					}
+				}
+			}}
+		}},
 		"a cell that is forgotten for good is there without a value": {(*suite).forgetsForGood, func() store.Store {
 			return changed{Store: memory(), write: func(_ store.Store, w *store.Write) {
 				for i := range w.Cells {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/pim-im/pim/store"
@@ -114,6 +115,66 @@ func (s *suite) forgetsForGood() {
 	s.lists("p", "", 10, "kk=1")
 }
 
+// forgetsOlder forgets cells of a partition that is not passing up to a version.
+func (s *suite) forgetsOlder() {
+	s.cells(forget("p", "never written", 9))
+	for _, key := range []string{"k", "l", "m"} {
+		s.cells(cell("p", key, 5, "five"))
+		s.cells(cell("p", key, 3, "three"))
+	}
+	s.cells(forget("p", "k", 4), forget("p", "l", 5), forget("p", "m", 6))
+	s.lists("p", "", 10, "k=5")
+	s.holds("p", "k", 5, "five")
+	s.holds("p", "l", 0, "")
+	s.cells(cell("p", "l", 6, "six"), cell("p", "m", 7, "seven")) // newer than what was forgotten
+	s.lists("p", "", 10, "k=5", "l=6", "m=7")
+	s.cells(cell("p", "k", 9, "nine"), forget("p", "k", 8), forget("p", "l", 6)) // in one write, in whatever order
+	s.cells(forget("p", "m", 7), cell("p", "m", 8, "eight"))
+	s.lists("p", "", 10, "k=9", "m=8")
+	w := appendTo("log", 7, "x")
+	w.Cells = []store.CellWrite{forget("p", "k", 9)}
+	s.conflicts(w, 0)
+	s.lists("p", "", 10, "k=9", "m=8")
+	if s.reopen == nil {
+		return
+	}
+	s.again()
+	s.lists("p", "", 10, "k=9", "m=8")
+	s.cells(forget("p", "k", 9))
+	s.lists("p", "", 10, "m=8")
+}
+
+// forgetsRace forgets cells of a partition that is not passing while they are written again with greater versions,
+// by relaxed and durable writes at once: none of these is lost.
+func (s *suite) forgetsRace() {
+	const keys, rounds = 8, 40
+	var running sync.WaitGroup
+	name := func(k int) string { return fmt.Sprint("k", k) }
+	for k := range keys {
+		for w := range 3 {
+			running.Go(func() {
+				for v := uint64(2); v <= rounds; v += 2 {
+					c := cell("p", name(k), v, "v")
+					if w == 2 {
+						c = forget("p", name(k), v-1)
+					}
+					d := store.Relaxed
+					if w == 1 {
+						d = store.Durable
+					}
+					if err := store.Commit(s.ctx, s.store, []*store.Write{{Cells: []store.CellWrite{c}}}, d); err != nil {
+						s.Errorf("write: %v", err)
+					}
+				}
+			})
+		}
+	}
+	running.Wait()
+	for k := range keys {
+		s.holds("p", name(k), rounds, "v")
+	}
+}
+
 // forgetsCommute writes and forgets the same cells in one commit, in a random order and
 // with repeats. The remaining cells are those that the contract's rule gives. Where
 // it uses several commits, the forgets come last, because an engine need not remember a
@@ -206,7 +267,6 @@ func (s *suite) listsPassForgotten() {
 
 func (s *suite) badForgets() {
 	write := func(c store.CellWrite) *store.Write { return &store.Write{Cells: []store.CellWrite{c}} }
-	s.invalid("a forget up to a version in a partition that is not passing", write(forget("p", "k", 1)), store.Durable)
 	c := forget("p", "k", store.MaxVersion)
 	c.Lifetime = time.Hour
 	s.invalid("a forget with a lifetime", write(c), store.Durable)

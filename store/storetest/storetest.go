@@ -85,6 +85,8 @@ func Run(t *testing.T, e Engine) {
 		{"passing partitions are apart", asPassing((*suite).passingApart)},
 		{"cells are forgotten", (*suite).forgets},
 		{"cells are forgotten for good", (*suite).forgetsForGood},
+		{"cells are forgotten up to a version", (*suite).forgetsOlder},
+		{"forgets take nothing that is newer", (*suite).forgetsRace},
 		{"forgets commute", (*suite).forgetsCommute},
 		{"lists pass what was forgotten", (*suite).listsPassForgotten},
 		{"bad forgets", (*suite).badForgets},
