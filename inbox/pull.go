@@ -160,8 +160,8 @@ const positionTries = 8
 
 // position is one try of Position. It returns errTrimmed if entries were trimmed meanwhile.
 func (x *Inbox) position(ctx context.Context, user pim.UserID, c pim.ConversationID, seq pim.Seq) (p Position, err error) {
-	p.Newest, _, _, err = x.readable(ctx, user, c)
-	if err != nil {
+	newest, _, m, err := x.readable(ctx, user, c)
+	if p.Newest = newest; err != nil {
 		return Position{}, err
 	}
 	if seq == 0 || seq > p.Newest {
@@ -176,7 +176,7 @@ func (x *Inbox) position(ctx context.Context, user pim.UserID, c pim.Conversatio
 		if r.First == seq {
 			return p, pim.Errorf(pim.KindCorrupt, "log of %s ends before seq %d", c, seq)
 		}
-		line, err := x.lineAtEnd(ctx, user, c, p.Newest)
+		line, err := x.lineAtEnd(ctx, user, c, p.Newest, m.Present())
 		p.Count, p.Mentioned = line.Count, pim.Mentioned{Named: line.Named, All: line.All}
 		return p, err
 	}
@@ -199,13 +199,13 @@ func (x *Inbox) position(ctx context.Context, user pim.UserID, c pim.Conversatio
 }
 
 // lineAtEnd returns the user's line, which tells of the entry at newest, which was trimmed. If the user has left
-// the group and the line is gone, it returns KindNotMember. If
-// the line tells of another seq, it returns KindUnavailable: a newer entry has come since newest was
+// the group and the line is gone, or an older one is left that a late fold has brought back, it returns KindNotMember. If
+// the line of a member tells of another seq, it returns KindUnavailable: a newer entry has come since newest was
 // read, or the line of newest is still to be written.
-func (x *Inbox) lineAtEnd(ctx context.Context, user pim.UserID, c pim.ConversationID, newest pim.Seq) (Line, error) {
+func (x *Inbox) lineAtEnd(ctx context.Context, user pim.UserID, c pim.ConversationID, newest pim.Seq, present bool) (Line, error) {
 	line, ok, err := x.Line(ctx, user, c)
 	switch {
-	case err == nil && !ok && c.IsGroup(): // a trim writes the lines that are missing, so this one has left the list
+	case err == nil && c.IsGroup() && (!ok || !present && line.Newest < newest): // a trim writes the lines that are missing, so this one has left the list
 		err = notMember(user, c)
 	case err == nil && line.Newest != newest:
 		err = pim.Errorf(pim.KindUnavailable, "the count of %s at seq %d is not known now", c, newest)
