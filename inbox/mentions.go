@@ -66,20 +66,27 @@ func (x *Inbox) named(ctx context.Context, user pim.UserID, c pim.ConversationID
 	case line.Newest == seq:
 		return line.Named, nil
 	}
+	var front pim.Seq
+	if line.Newest < seq { // read before the mentions: those of entries before the front are there, or their successors
+		if front, err = x.front(ctx, c); err != nil {
+			return 0, err
+		}
+	}
 	count, err := x.namedUpTo(ctx, c, user, seq)
 	if err == nil && count == 0 {
 		// Either nobody has named the user up to seq, or a trim has taken the mentions up to seq. It
 		// has left a later one then, see ForgetTrimmed.
-		end := []store.Read{{Log: Entries(c), WithLast: true}}
-		if err = x.store.Read(ctx, end); err == nil && end[0].Front > seq+1 {
+		var now pim.Seq
+		if now, err = x.front(ctx, c); err == nil && now > seq+1 {
 			err = errTrimmed
 		}
 	}
 	if err != nil || line.Newest >= seq {
 		return count, err
 	}
-	// The cells of entries that came after the line may not be written yet.
-	from := max(line.Newest+1, seq-min(seq, maxUnsettled))
+	// The cells of entries that came after the line may not be written yet. A group that the user has left may have no line,
+	// or an old one; those of entries that were trimmed are written.
+	from := max(line.Newest+1, front, seq-min(seq, maxUnsettled))
 	for err == nil && from <= seq {
 		reads := []store.Read{{Log: Entries(c), From: from, To: seq, Limit: store.Limit{Records: maxUnsettled, Bytes: pim.MaxPageBytes}}}
 		if err = x.store.Read(ctx, reads); err != nil || len(reads[0].Records) == 0 {
@@ -98,6 +105,13 @@ func (x *Inbox) named(ctx context.Context, user pim.UserID, c pim.ConversationID
 		from = reads[0].First + pim.Seq(len(reads[0].Records))
 	}
 	return count, err
+}
+
+// front returns the front of the log of c.
+func (x *Inbox) front(ctx context.Context, c pim.ConversationID) (pim.Seq, error) {
+	end := []store.Read{{Log: Entries(c), WithLast: true}}
+	err := x.store.Read(ctx, end)
+	return end[0].Front, err
 }
 
 // maxUnsettled is how many entries of a log named looks through, at most. The cells of older ones

@@ -100,6 +100,40 @@ func TestPositionOfWhoHasLeft(t *testing.T) {
 	}
 }
 
+// The line of a group that was left is gone, or a late fold has put an older one back. The cells of
+// mentions tell what the line does not, as far as the log goes; behind that the count is gone with the line. No answer is one to
+// try again for.
+func TestPositionOfWhoHasLeftTheList(t *testing.T) {
+	const c = pim.ConversationID("g:1")
+	for _, line := range []inbox.Line{{}, {Newest: 3, Count: 2}} {
+		for _, test := range []struct {
+			front, seq pim.Seq
+			named      uint64
+			kind       pim.Kind
+		}{
+			{front: 1, seq: 3, named: 0},
+			{front: 1, seq: 7, named: 1},
+			{front: 6, seq: 7, named: 1},
+			{front: 6, seq: 2, named: 1}, // up to the entry at 5, the last that was trimmed
+			{front: 9, seq: 9, named: 1},
+			{front: 12, seq: 7, kind: pim.KindNotMember},
+		} {
+			s := storetest.NewMemory()
+			fill(t, s, c, 20, 10, &inbox.Membership{Periods: []inbox.Period{{From: 1, To: 9}}})
+			w := &store.Write{Log: inbox.Entries(c), Trim: test.front - 1, Cells: []store.CellWrite{inbox.MentionCell(c, 4, pim.Mention{User: "alice", Count: 1})}}
+			if line.Newest != 0 {
+				w.Cells = append(w.Cells, store.CellWrite{Partition: inbox.Fresh("alice"), Cell: line.Cell(c)})
+			}
+			if err := store.Commit(ctx, s, []*store.Write{w}, store.Durable); err != nil {
+				t.Fatal(err)
+			}
+			if p, err := inbox.New(s).Position(ctx, "alice", c, test.seq); pim.KindOf(err) != test.kind || err == nil && p.Named != test.named {
+				t.Errorf("line at %d, log from %d: seq %d: %+v, %v", line.Newest, test.front, test.seq, p, err)
+			}
+		}
+	}
+}
+
 // A page that may leave out what the user wrote, and what mentions the user, has the user's line: one with
 // the newest first, and one that settles what was trimmed. Others have none.
 func TestPullHasTheLineWhereEntriesAreLeftOut(t *testing.T) {
