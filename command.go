@@ -28,12 +28,42 @@ const (
 	// CommandNoPresence, whose subject is the user, hides from all others when the user is connected
 	// and writes, and from the user when others are.
 	CommandNoPresence CommandKind = 8
+	// CommandAdders, whose subject is the user, says who adds the user to groups without asking: Command.Adders.
+	CommandAdders CommandKind = 9
 )
+
+// Adders says who makes a user a member of a group without asking. Everybody else only invites.
+type Adders uint32
+
+const (
+	// AddersKnown are those among the user's contacts, and those to whom the user has written directly.
+	// It is what holds if the user has said nothing.
+	AddersKnown Adders = 0
+	AddersAll   Adders = 1 // everybody
+	AddersNone  Adders = 2 // nobody: also those whom the user knows only invite
+)
+
+// String returns the stable name of a, as in JSON.
+func (a Adders) String() string {
+	switch a {
+	case AddersKnown:
+		return "known"
+	case AddersAll:
+		return "all"
+	case AddersNone:
+		return "none"
+	}
+	return strconv.FormatUint(uint64(a), 10)
+}
 
 // Known reports whether this version knows the kind.
 func (k CommandKind) Known() bool {
-	return k >= CommandContact && k <= CommandNoPresence
+	return k >= CommandContact && k <= CommandAdders
 }
+
+// OfUser reports whether the kind is about the user as a whole: the command's subject is the user, and the user
+// has one setting of the kind.
+func (k CommandKind) OfUser() bool { return k.Hides() || k == CommandAdders }
 
 // Hides reports whether the kind is a switch by which a user hides something, both ways. The
 // command's subject is the user, and the user has one setting of the kind.
@@ -58,6 +88,8 @@ func (k CommandKind) String() string {
 		return "no-receipts"
 	case CommandNoPresence:
 		return "no-presence"
+	case CommandAdders:
+		return "adders"
 	}
 	return strconv.FormatUint(uint64(k), 10)
 }
@@ -68,7 +100,7 @@ const MaxCommandValue = 4 << 10
 // Command is one change. Its operation ID is the client message ID of its entry.
 type Command struct {
 	Kind    CommandKind
-	Subject string // a UserID for contact, block, no-receipts and no-presence, else a ConversationID
+	Subject string // a UserID for contact, block, no-receipts, no-presence and adders, else a ConversationID
 	Removed bool   // the contact is deleted, the block, mute, pin, unread, no-receipts or no-presence taken away
 	Value   []byte // contact: opaque to the server; at most MaxCommandValue bytes
 	Until   Millis // mute: when it ends; 0: never
@@ -82,6 +114,7 @@ type Command struct {
 	Shown bool
 	// Named and All, of a read, are the Mentioned of the user at Seq; the server writes both.
 	Named, All uint64
+	Adders     Adders // adders: who adds the user to groups without asking
 	// Known is the newest seq of the user's own log that the device knew when the
 	// command was given.
 	Known Seq
@@ -103,7 +136,7 @@ func (c *Command) Entity() string {
 // KindTooLarge or, for a kind of a later version, KindUnsupported.
 func (c *Command) Validate() error {
 	switch c.Kind {
-	case CommandContact, CommandBlock, CommandNoReceipts, CommandNoPresence:
+	case CommandContact, CommandBlock, CommandNoReceipts, CommandNoPresence, CommandAdders:
 		if err := UserID(c.Subject).Validate(); err != nil {
 			return err
 		}
@@ -121,6 +154,8 @@ func (c *Command) Validate() error {
 		return Errorf(KindInvalid, "a %s command has no value", c.Kind)
 	case c.Until < 0 || c.Until != 0 && c.Kind != CommandMute:
 		return Errorf(KindInvalid, "a %s command that ends at %d ms", c.Kind, c.Until)
+	case c.Adders > AddersNone || c.Adders != 0 && (c.Kind != CommandAdders || c.Removed):
+		return Errorf(KindInvalid, "a %s command that lets %s add the user", c.Kind, c.Adders)
 	case c.Kind == CommandRead && (c.Seq == 0 || c.Removed):
 		return Errorf(KindInvalid, "a read command names a seq, and is not taken away")
 	case c.Kind != CommandRead && (c.Seq != 0 || c.Count != 0 || c.Named != 0 || c.All != 0 || c.Replaces || c.Shown):

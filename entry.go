@@ -69,6 +69,7 @@ type Entry struct {
 	Ahead        Millis    // how far Server is ahead of the writer's clock: 0 unless that clock was set back, see Times
 	Order        Millis    // L', if it does not follow from Local, Server and Ahead; else 0; see OrderTime
 	Members      []UserID  // the users that a create, join or leave names
+	Invited      []UserID  // whom a create or join only invites, or whose invitation a leave ends; none of them is among Members
 	Payload      []byte    // opaque to the server (invariant I9); at most MaxPayload bytes
 	Refers       Seq       // the message that an edit, recall, reaction or pin is about, see Fold; the last seq of an erase
 	Mentions     []Mention // the users that a message names, each once; at most MaxMentions

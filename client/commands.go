@@ -98,13 +98,35 @@ func (c *Client) SetPresence(ctx context.Context, on bool) (*Sending, error) {
 	return c.hide(ctx, pim.CommandNoPresence, !on)
 }
 
-// hide queues a command whose subject is the user.
-func (c *Client) hide(ctx context.Context, kind pim.CommandKind, on bool) (*Sending, error) {
-	c.mu.Lock()
-	user := c.user
-	c.mu.Unlock()
-	if user == "" {
-		return nil, pim.Errorf(pim.KindUnavailable, "the user is not known before the first connection, unless Options.User names it")
+// SetAdders sets who adds the user to groups without asking; all others invite (Invitations). At first it is
+// pim.AddersKnown. The setting holds once it is acknowledged. A server may add everybody nevertheless.
+func (c *Client) SetAdders(ctx context.Context, who pim.Adders) (*Sending, error) {
+	return c.ofUser(ctx, pim.Command{Kind: pim.CommandAdders, Adders: who})
+}
+
+// Adders returns who adds the user to groups without asking, as far as this device has heard, with what waits in the outbox.
+func (c *Client) Adders() pim.Adders {
+	entity := pim.Command{Kind: pim.CommandAdders, Subject: string(c.User())}
+	if s := c.Setting(entity.Entity()); s.InForce(0) {
+		return s.Adders
 	}
-	return c.Do(ctx, pim.Command{Kind: kind, Subject: string(user), Removed: !on})
+	return pim.AddersKnown
+}
+
+// hide queues a switch by which the user hides something.
+func (c *Client) hide(ctx context.Context, kind pim.CommandKind, on bool) (*Sending, error) {
+	return c.ofUser(ctx, pim.Command{Kind: kind, Removed: !on})
+}
+
+// errUserUnknown refuses what needs the client's own user.
+var errUserUnknown = pim.Errorf(pim.KindUnavailable, "the user is not known before the first connection, unless Options.User names it")
+
+// ofUser queues cmd with the user as its subject.
+func (c *Client) ofUser(ctx context.Context, cmd pim.Command) (*Sending, error) {
+	user := c.User()
+	if user == "" {
+		return nil, errUserUnknown
+	}
+	cmd.Subject = string(user)
+	return c.Do(ctx, cmd)
 }

@@ -128,6 +128,19 @@ func (c *Conversation) Leave(ctx context.Context) (*Sending, error) {
 	return c.client.Leave(ctx, c.id)
 }
 
+// Accept queues that the user takes the invitation into the group, see Client.Invitations. Its end is Failed with
+// pim.KindNotMember if the invitation has ended or nobody is left in the group, and with pim.KindTooLarge if the group is full.
+func (c *Conversation) Accept(ctx context.Context) (*Sending, error) {
+	user := c.client.User()
+	if user == "" {
+		return nil, errUserUnknown
+	}
+	return c.client.Join(ctx, c.id, user)
+}
+
+// Decline queues that the user does not take the invitation into the group. The group's members see it.
+func (c *Conversation) Decline(ctx context.Context) (*Sending, error) { return c.Leave(ctx) }
+
 // Info is what a list of conversations shows of one.
 type Info struct {
 	ID     pim.ConversationID
@@ -140,7 +153,9 @@ type Info struct {
 	// LastCut says that Last came from the server's list: its payload is cut, and
 	// its device and client message ID are not known.
 	LastCut bool
-	Left    bool // the user is no longer a member
+	Left    bool // the user is no longer a member; not of an invitation
+	// Invited says that the user is invited into the group, by the sender of Last, and is no member. See Client.Invitations.
+	Invited bool
 	Marked  bool // as unread, by MarkUnread
 	Muted   bool
 	Pinned  bool
@@ -169,9 +184,17 @@ func (c *Conversation) Info(ctx context.Context) (Info, error) {
 
 // Conversations returns what this device knows of every conversation: pinned ones
 // first, and then by the time of the last entry, the newest first. A conversation whose
-// entries have not come yet has the Last of the server's summary. The user's own log is
-// left out.
-func (c *Client) Conversations(ctx context.Context) ([]Info, error) {
+// entries have not come yet has the Last of the server's summary. The user's own log and
+// Invitations are left out.
+func (c *Client) Conversations(ctx context.Context) ([]Info, error) { return c.infos(ctx, false) }
+
+// Invitations returns the groups into which others have invited the user, the newest invitation first. They come
+// as other entries do, with an EntryEvent of a create or join that has the user in Invited. Conversation.Accept and Decline answer them;
+// others just stay, until the group's owner takes them back. One whose entry retention has removed is not among them.
+func (c *Client) Invitations(ctx context.Context) ([]Info, error) { return c.infos(ctx, true) }
+
+// infos returns what this device knows of invitations, or of all else but the own log.
+func (c *Client) infos(ctx context.Context, invited bool) ([]Info, error) {
 	if err := c.usable(ctx); err != nil {
 		return nil, err
 	}
@@ -181,8 +204,11 @@ func (c *Client) Conversations(ctx context.Context) ([]Info, error) {
 	}
 	list := make([]Info, 0, len(rows))
 	for _, row := range rows {
-		if _, own := row.ID.OwnUser(); !own {
-			list = append(list, c.info(row))
+		if _, own := row.ID.OwnUser(); own {
+			continue
+		}
+		if info := c.info(row); info.Invited == invited {
+			list = append(list, info)
 		}
 	}
 	slices.SortFunc(list, func(a, b Info) int {
@@ -212,9 +238,11 @@ func (c *Client) info(row ConversationRow) Info {
 	if c.isRead(row.ID) {
 		unread, mentions = 0, 0
 	}
+	// Of what a user who is no member may read, the newest entry ended the membership, or invites.
+	invited := row.Left && (row.Last.Kind == pim.EntryCreate || row.Last.Kind == pim.EntryJoin)
 	return Info{
 		ID: row.ID, Newest: row.Newest, Unread: unread, Mentions: mentions, Last: row.Last, LastCut: row.LastCut,
-		Left: row.Left, Marked: marked.InForce(0), Muted: mute.InForce(now), Pinned: pin.InForce(now), count: row.Count,
+		Left: row.Left && !invited, Invited: invited, Marked: marked.InForce(0), Muted: mute.InForce(now), Pinned: pin.InForce(now), count: row.Count,
 		Front: row.Front, goneAt: row.GoneAt,
 	}
 }

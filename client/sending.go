@@ -104,7 +104,7 @@ func (c *Client) sendMessage(ctx context.Context, conv pim.ConversationID, paylo
 }
 
 // CreateGroup queues the creation of a group of members and the user. The group's ID is
-// in Sent.Conversation.
+// in Sent.Conversation. Who does not let the user add them is invited (pim.Entry.Invited), and so with Join.
 func (c *Client) CreateGroup(ctx context.Context, members []pim.UserID) (*Sending, error) {
 	return c.send(ctx, Outgoing{Kind: pim.EntryCreate, Members: slices.Clone(members)})
 }

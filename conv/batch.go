@@ -40,7 +40,7 @@ type batch struct {
 	failed  []Answer // the node cannot take it now, a look-up failed, or a state read since it came forbids it; answered at once
 
 	joined   map[pim.UserID]pim.Seq    // users whose membership began, and the seq of the entry
-	departed map[pim.UserID]inbox.Line // users whose membership ended, and their last line
+	departed map[pim.UserID]inbox.Line // users whose membership or invitation ended or who were invited, and their last line
 	reads    []pim.ConversationID      // own log: those whose read cells are in write
 	settings bool                      // own log: commands other than reads took effect
 	entities map[string]sent           // own log: entities whose setting changed, and the newest position of each that others may know of
@@ -66,7 +66,7 @@ const (
 	batchPushes   = 16 << 10 // entries in one by present members, at most, unless the entries are fewer than batchLeast
 	batchLeast    = 64
 	batchBytes    = 4 << 20  // bytes of entries in one, about
-	batchCells    = 32 << 10 // cells for mentions, and for joined and departed users, two each, in one, about
+	batchCells    = 32 << 10 // cells for mentions, and for joined and departed users, three each, in one, about
 	keepArena     = 64 << 10 // bytes of arena, and of lines, that a batch keeps for its next use, at most
 )
 
@@ -85,7 +85,7 @@ func (b *batch) most() int {
 // full reports whether b should take no more requests.
 func (b *batch) full() bool {
 	return len(b.requests)+len(b.repeats)+len(b.refused)+len(b.failed) >= b.most() || len(b.arena)+b.folds >= batchBytes ||
-		len(b.write.Cells)+2*(len(b.joined)+len(b.departed)) >= batchCells || len(b.erases) > 0
+		len(b.write.Cells)+3*(len(b.joined)+len(b.departed)) >= batchCells || len(b.erases) > 0
 }
 
 // empty reports whether nothing is in b.
@@ -234,7 +234,7 @@ func (b *batch) add(r *Request, o *outcome) {
 		if b.departed == nil {
 			b.departed = make(map[pim.UserID]inbox.Line)
 		}
-		b.departed[d.user] = d.line
+		keepLine(b.departed, d)
 	}
 }
 
@@ -287,19 +287,13 @@ func (b *batch) finish() {
 		cells = append(cells, cell)
 	}
 	for u := range b.joined {
-		cells = append(cells, membershipCell(c, u))
+		cells = c.memberCells(cells, u, inbox.Line{})
 	}
 	for u, line := range b.departed {
-		cells = append(cells, membershipCell(c, u))
-		if !c.members[u].Present() {
-			cells = append(cells, lineCell(c.id, u, line))
-		}
+		cells = c.memberCells(cells, u, line)
 	}
 	for u, line := range c.unsettled {
-		cells = append(cells, membershipCell(c, u))
-		if !c.members[u].Present() {
-			cells = append(cells, lineCell(c.id, u, line))
-		}
+		cells = c.memberCells(cells, u, line)
 	}
 	if len(b.targets)+len(c.unsettledFolds) > 0 || b.pins || c.unsettledPins {
 		cells = b.appendFolds(cells)
@@ -424,8 +418,8 @@ func (b *batch) published() Published {
 		}
 	}
 	for u, line := range b.departed {
-		if !b.conv.members[u].Present() {
-			p.Partly = append(p.Partly, Reader{u, max(first, b.joined[u]), line.Newest})
+		if !b.conv.members[u].Present() && line.Newest != 0 {
+			p.Partly = append(p.Partly, Reader{u, readsFrom(line, max(first, b.joined[u])), line.Newest})
 		}
 	}
 	return p

@@ -28,7 +28,7 @@ func (c *conversation) roomFor(cmd *pim.Command) error {
 	was, known := c.settings[cmd.Entity()]
 	grows := len(cmd.Value) - len(was.Value)
 	switch {
-	case !known && len(c.settings) >= maxSettings && !cmd.Kind.Hides():
+	case !known && len(c.settings) >= maxSettings && !cmd.Kind.OfUser():
 		return tooManySettings.tooLarge("%d contacts, blocks, mutes, pins and read positions are kept", maxSettings)
 	case grows > 0 && c.values+grows > maxSettingBytes:
 		return settingsTooLarge.tooLarge("the contacts of a user have at most %d bytes", maxSettingBytes)

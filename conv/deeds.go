@@ -46,14 +46,14 @@ type deed struct {
 	at   time.Duration
 }
 
-// deedOf returns what r counts as, which may be appended. members are those whose membership it
-// changes.
-func (c *conversation) deedOf(r *Request, members []pim.UserID) (d limit.Deed) {
+// deedOf returns what r counts as, which may be appended. users is how many become members by it, or are
+// invited. Who takes an invitation adds nobody.
+func (c *conversation) deedOf(r *Request, users int) (d limit.Deed) {
 	switch {
 	case r.Kind == pim.EntryCreate:
-		d.Groups, d.Members = 1, int32(len(members)-1)
-	case r.Kind == pim.EntryJoin:
-		d.Members = int32(len(members))
+		d.Groups, d.Members = 1, int32(users-1)
+	case r.Kind == pim.EntryJoin && !c.members[r.Sender].Invited:
+		d.Members = int32(users)
 	case c.last == 0 && len(c.present) == 2 && !c.id.IsGroup(): // the first to a user, and not to oneself
 		d.Strangers = 1
 	}

@@ -102,7 +102,7 @@ func TestGroupOfALaterVersion(t *testing.T) {
 	}
 	w.Close()
 	group := a.Request.Conversation
-	member := inbox.Membership{Flags: 0x84, Periods: []inbox.Period{{From: 1}}}
+	member := inbox.Membership{Flags: 0x88, Periods: []inbox.Period{{From: 1}}}
 	line := inbox.Line{Newest: 2}.Cell(group)
 	line.Value = append([]byte{0x80 | line.Value[0]}, append(line.Value[1:], 1, 2, 3)...)
 	put(t, s, store.Write{
@@ -134,7 +134,7 @@ func TestGroupOfALaterVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	cell, _, err := store.Lookup(t.Context(), s, inbox.Members(group), "bob")
-	if got, perr := inbox.ParseMembership(cell.Value); err != nil || perr != nil || got.Flags != 0x84 || len(got.Periods) != 1 || got.Periods[0].To != 4 {
+	if got, perr := inbox.ParseMembership(cell.Value); err != nil || perr != nil || got.Flags != 0x88 || len(got.Periods) != 1 || got.Periods[0].To != 4 {
 		t.Errorf("bob's membership is %+v, %v %v", got, err, perr)
 	}
 	if page, err := x.Pull(t.Context(), "ann", inbox.PullRequest{Conversation: group}); err != nil || len(page.Entries) != 4 {

@@ -35,7 +35,7 @@ func (s *Writers) load(ctx context.Context, id pim.ConversationID) (*live, error
 // it has read the log's front, or if all are trimmed and another writer has gone on.
 func (s *Writers) loadOnce(ctx context.Context, id pim.ConversationID) (*live, error) {
 	l := &live{conversation: newConversation(id, s.members)}
-	l.windows, l.deeds = s.windows, s.deeds
+	l.windows, l.deeds, l.consent = s.windows, s.deeds, s.consent
 	if id.IsGroup() {
 		l.loaded = make(marks)
 	}
@@ -91,6 +91,9 @@ func (s *Writers) loadOnce(ctx context.Context, id pim.ConversationID) (*live, e
 	if err := l.loadFolds(ctx, s.store, tail); err != nil {
 		return nil, err
 	}
+	if err := l.knowUntold(ctx, s.store, tail); err != nil {
+		return nil, err
+	}
 	l.front = front
 	l.dropTrimmedPins(front)
 	l.stale = skipped || len(tail) > 0
@@ -103,6 +106,7 @@ func (s *Writers) loadOnce(ctx context.Context, id pim.ConversationID) (*live, e
 			return nil, err
 		}
 	}
+	l.untold = nil
 	l.setMarks()
 	if err := l.eraseUnsettled(ctx, s.store); err != nil {
 		return nil, err
@@ -206,16 +210,17 @@ func (l *live) take(e *pim.Entry) {
 	// Then its own cell was written, but the line is another cell and may not have been written.
 	gone := departures(e, func(u pim.UserID) standing { return l.loaded[u] })
 	joined := l.change(e)
+	gone = append(gone, l.invite(e, l.untold)...)
 	l.takeMarks(e)
 	l.unsettledPins = l.pin(e) || l.unsettledPins
-	if l.unsettled == nil && len(e.Members) > 0 {
+	if l.unsettled == nil && len(e.Members)+len(e.Invited) > 0 {
 		l.unsettled = make(map[pim.UserID]inbox.Line)
 	}
 	for _, u := range joined {
 		l.unsettled[u] = inbox.Line{}
 	}
 	for _, d := range gone {
-		l.unsettled[d.user] = d.line
+		keepLine(l.unsettled, d)
 	}
 }
 

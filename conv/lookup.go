@@ -48,7 +48,23 @@ type findings struct {
 	search bool       // of an erase: nobody knows that entry yet, see searchErased
 	anchor pim.Seq    // see lookUpAnchor; 0: the state has it
 	view   view       // for which it was looked up
-	err    error      // why the request cannot be taken
+	// consents says what becomes of those whom a create or join names; nil: all become members
+	consents map[pim.UserID]inbox.Consent
+	err      error // why the request cannot be taken
+}
+
+// untold returns those who do not hear that they are invited.
+func (f *findings) untold() map[pim.UserID]bool {
+	var untold map[pim.UserID]bool
+	for u, c := range f.consents {
+		if c == inbox.Untold {
+			if untold == nil {
+				untold = make(map[pim.UserID]bool)
+			}
+			untold[u] = true
+		}
+	}
+	return untold
 }
 
 // found returns what was looked up for r: nothing, if r needed no look-up.
@@ -105,7 +121,7 @@ func (l *live) needs(r *Request, v *view) bool {
 	if v.closed != nil {
 		return false
 	}
-	if l.asksOwner(r) && l.needsOwner() || r.reads() && l.needsRead(r) || l.needsTarget(r) || l.needsErased(r) || l.needsRetained(r) {
+	if l.asksOwner(r) && l.needsOwner() || r.reads() && l.needsRead(r) || l.needsTarget(r) || l.needsErased(r) || l.needsRetained(r) || l.needsConsents(r) {
 		return true
 	}
 	for _, u := range l.newcomers(r) {
@@ -152,6 +168,11 @@ func (w *Writers) lookUpFor(ctx context.Context, l *live, ids *dedup.Search, r *
 	}
 	if l.needsRetained(r) {
 		if f.err = l.knowRetained(ctx, w.store); f.err != nil {
+			return f
+		}
+	}
+	if l.needsConsents(r) {
+		if f.consents, f.err = consentsFor(ctx, w.store, r); f.err != nil {
 			return f
 		}
 	}

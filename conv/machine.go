@@ -54,7 +54,8 @@ type live struct {
 	stale     bool
 	unsettled map[pim.UserID]inbox.Line
 
-	loaded marks // of a group, until the load is complete
+	loaded marks               // of a group, until the load is complete
+	untold map[pim.UserID]bool // likewise, see knowUntold
 
 	unsettledSettings map[string]sent     // by entity of an own log, with the newest position that was shown: the next write writes the settings, their effects and read cells again
 	unsettledSent     map[pim.UserID]sent // newest messages of a group's members whose cells the next write writes again

@@ -21,8 +21,10 @@ type member struct {
 	inbox.Membership
 	at      int // in conversation.present, of a present member
 	changed pim.Seq
-	sent    pim.Seq // of the newest message since the state was loaded; 0: there is none
-	place   int     // in Members of the entry that began the membership, from 1 on; 0: not known
+	asked   bool       // an invitation may be counted for the user, see inbox.Invited; set since the state was loaded
+	by      pim.UserID // who has invited the user last since then
+	sent    pim.Seq    // of the newest message since the state was loaded; 0: there is none
+	place   int        // in Members of the entry that began the membership, from 1 on; 0: not known
 }
 
 // owner returns the owner of the group, empty if nobody is left in it. If one entry made

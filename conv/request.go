@@ -76,7 +76,7 @@ type Published struct {
 	Conversation pim.ConversationID
 	Entries      []Encoded    // ascending by seq
 	Members      []pim.UserID // these read all of Entries; shared, must not be changed
-	Partly       []Reader     // these joined or left within Entries
+	Partly       []Reader     // these joined or left within Entries, or were invited, or their invitation has ended
 	// Read are the conversations of which others may see a new position of the user: those that
 	// the read commands of an own log name, unless no-receipts is in force.
 	Read []pim.ConversationID
@@ -291,7 +291,7 @@ func (r *Request) checkCommand() error {
 	}
 	cmd, err := wire.ParseCommand(r.Payload)
 	r.command = &cmd
-	if err == nil && cmd.Kind.Hides() && cmd.Subject != string(r.Sender) {
+	if err == nil && cmd.Kind.OfUser() && cmd.Subject != string(r.Sender) {
 		err = pim.Errorf(pim.KindInvalid, "a user sets no %s for %s", cmd.Kind, cmd.Subject)
 	}
 	return err

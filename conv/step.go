@@ -23,6 +23,7 @@ type conversation struct {
 	ids   dedup.IDs                   // of the client message IDs
 	bound int                         // present members of a group, at most
 
+	consent     bool   // only those whom a user lets add the user do, see invite.go
 	deeds       *deeds // of the users of all conversations; nil: not bounded
 	blocks      blocks // of a direct conversation
 	windows     windows
@@ -87,11 +88,15 @@ func (c *conversation) step(r *Request, f findings, now pim.Millis) outcome {
 			return outcome{err: err}
 		}
 	}
-	begun, err := c.deeds.begin(r, c.deedOf(r, members), f.view.at)
+	members, invited, err := c.divide(r, members, f.consents)
 	if err != nil {
 		return outcome{err: err}
 	}
-	o := c.append(r, members, f.anchor, now)
+	begun, err := c.deeds.begin(r, c.deedOf(r, len(members)+len(invited)), f.view.at)
+	if err != nil {
+		return outcome{err: err}
+	}
+	o := c.append(r, members, invited, &f, now)
 	o.erased, o.deed = f.erased, begun
 	if t != nil {
 		c.refer(&o.entry, t)
@@ -100,7 +105,7 @@ func (c *conversation) step(r *Request, f findings, now pim.Millis) outcome {
 	return o
 }
 
-// allow returns why r may not be appended, or nil, and the users whose membership a create,
+// allow returns why r may not be appended, or nil, and the users whose membership, or invitation, a create,
 // join or leave changes.
 func (c *conversation) allow(r *Request) ([]pim.UserID, error) {
 	if r.Kind == pim.EntryCommand {
@@ -121,9 +126,15 @@ func (c *conversation) allow(r *Request) ([]pim.UserID, error) {
 	if r.Kind == pim.EntryCreate {
 		return c.allowCreate(r)
 	}
-	switch m := c.members[r.Sender]; {
+	m := c.members[r.Sender]
+	answers := m != nil && m.Invited && r.answersInvitation()
+	switch {
+	case answers && r.Kind == pim.EntryLeave: // of a closed group, too: the invitation is not to stay
+		return []pim.UserID{r.Sender}, nil
 	case m != nil && len(c.present) == 0:
 		return nil, pim.Errorf(pim.KindNotMember, "%s is closed: nobody is left in it", c.id)
+	case answers:
+		return c.bounded([]pim.UserID{r.Sender})
 	case m == nil || !m.Present():
 		return nil, notMember(r.Sender, c.id)
 	}
@@ -166,7 +177,7 @@ func (c *conversation) allowLeave(r *Request) ([]pim.UserID, error) {
 	}
 	gone := distinct(slices.DeleteFunc(slices.Clone(r.Members), func(u pim.UserID) bool {
 		m := c.members[u]
-		return m == nil || !m.Present()
+		return m == nil || !m.Present() && !m.Invited
 	}))
 	if len(gone) == 0 {
 		return nil, pim.Errorf(pim.KindInvalid, "none of them is a member of %s", c.id)
@@ -192,17 +203,17 @@ func (c *conversation) bounded(added []pim.UserID) ([]pim.UserID, error) {
 
 // append gives r's entry its seq, its count, its times and its place (see date), and moves the
 // state past it.
-func (c *conversation) append(r *Request, members []pim.UserID, anchor pim.Seq, now pim.Millis) outcome {
+func (c *conversation) append(r *Request, members, invited []pim.UserID, f *findings, now pim.Millis) outcome {
 	o := outcome{entry: pim.Entry{
 		Conversation: c.id, Seq: c.last + 1, Kind: r.Kind, Sender: r.Sender, Device: r.Device, ClientID: r.ClientID,
-		Local: r.Local, Members: members, Payload: r.Payload, Refers: r.Refers, Reaction: r.Reaction, Removed: r.Removed,
+		Local: r.Local, Members: members, Invited: invited, Payload: r.Payload, Refers: r.Refers, Reaction: r.Reaction, Removed: r.Removed,
 		Retain: r.Retain,
 	}}
 	e := &o.entry
 	if r.reads() {
 		e.Payload = c.payload(r)
 	}
-	c.date(e, r, anchor, now)
+	c.date(e, r, f.anchor, now)
 	e.Count = c.count
 	if e.Kind.Counts() {
 		e.Count++
@@ -213,6 +224,7 @@ func (c *conversation) append(r *Request, members []pim.UserID, anchor pim.Seq, 
 	c.noteSent(e)
 	o.departed = departures(e, c.markOf)
 	o.joined = c.change(e)
+	o.departed = append(o.departed, c.invite(e, f.untold())...)
 	c.mark(e)
 	if r.command != nil {
 		if entity := r.command.Entity(); c.obey(e, r.command, entity) {
@@ -243,7 +255,7 @@ func (c *conversation) change(e *pim.Entry) (joined []pim.UserID) {
 		if e.Seq <= m.changed {
 			continue
 		}
-		m.changed = e.Seq
+		m.changed, m.asked = e.Seq, m.asked || m.Invited
 		switch leaves := e.Kind == pim.EntryLeave; {
 		case leaves != m.Present(): // an entry of an unknown kind has begun or ended the membership already
 		case leaves:

@@ -26,6 +26,10 @@ type Options struct {
 	// not at all.
 	RetainNotice time.Duration
 
+	// Consent says that only those whom a user lets add the user to groups do (pim.CommandAdders); others invite. If it
+	// is not set, everybody adds everybody. Invitations that are there can be taken and declined either way.
+	Consent bool
+
 	Deeds limit.Deed   // what each user may do in an hour; 0: not bounded
 	Bytes int          // what the entries of each user may take up in a day; 0: not bounded
 	Free  []pim.UserID // whom Deeds and Bytes do not bound
@@ -58,6 +62,7 @@ type Writers struct {
 	members int // present members of a group, at most
 	windows windows
 	deeds   *deeds
+	consent bool
 
 	overload *limit.Overload // nil: nothing is shed
 	begun    time.Time       // the time of the drivers' backlogs is what has passed since
@@ -91,6 +96,7 @@ func New(s store.Store, o Options) *Writers {
 		w.members = pim.MaxGroupMembers
 	}
 	w.deeds = newDeeds(o.Deeds, o.Bytes, o.Free)
+	w.consent = o.Consent
 	w.overload, w.begun = o.Overload, time.Now()
 	w.windows = windowsOf(o.EditWindow, o.RecallWindow)
 	w.windows.notice = pim.Millis(o.RetainNotice.Milliseconds())

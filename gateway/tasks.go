@@ -217,7 +217,7 @@ func appendSync(b []byte, resp *wirepb.PIMSyncResp, list []inbox.Summary) []byte
 		}
 		s := &list[i]
 		m.Conversation, m.Newest, m.Acked, m.Count = string(s.Conversation), uint64(s.Newest), uint64(s.Acked), s.Count
-		m.LastCut, m.Left, m.Whole, m.Own, m.OwnCount = s.Cut, s.Left, s.Whole, uint64(s.Own), s.OwnCount
+		m.LastCut, m.Left, m.Invited, m.Whole, m.Own, m.OwnCount = s.Cut, s.Left, s.Invited, s.Whole, uint64(s.Own), s.OwnCount
 		m.Read, m.ReadCount, m.ReadAt = uint64(s.Read), s.ReadCount, uint64(s.ReadAt)
 		if m.Front = 0; s.Front > 1 {
 			m.Front = uint64(s.Front)

@@ -54,10 +54,13 @@ func Settings(u pim.UserID) store.Partition { return store.Partition("settings/"
 // Line is one conversation in a user's offline list: what was sent to the user. A
 // device still has to fetch the seqs above the one that it acknowledged, up to Newest.
 type Line struct {
-	Newest pim.Seq    // the cell's version
-	Count  uint64     // counting messages up to Newest
-	Left   bool       // the entry at Newest ended the user's membership
-	Time   pim.Millis // when the entry at Newest was written (pim.Entry.Time); 0: an earlier version wrote the line
+	Newest pim.Seq // the cell's version
+	Count  uint64  // counting messages up to Newest
+	Left   bool    // the entry at Newest ended the user's membership, or the user was invited and is no member
+	// Invited, which comes with Left, says that the entry at Newest invites the user. Then, and if that entry
+	// has ended an invitation, it is the only one up to Newest that the line is about: Own is Newest.
+	Invited bool
+	Time    pim.Millis // when the entry at Newest was written (pim.Entry.Time); 0: an earlier version wrote the line
 	Mark
 	All uint64 // messages up to Newest that mention all
 	MentionsOf
@@ -82,9 +85,12 @@ func (l Line) Cell(c pim.ConversationID) store.Cell {
 	return store.Cell{Key: string(c), Version: uint64(l.Newest), Value: l.AppendValue(nil)}
 }
 
-// lineLeft is a bit of a Line's first byte. The other bits, and bytes behind the numbers,
+// Bits of a Line's first byte. The other bits, and bytes behind the numbers,
 // are left to later versions and ignored.
-const lineLeft = 1
+const (
+	lineLeft    = 1
+	lineInvited = 2
+)
 
 // AppendValue appends the cell's value to dst: what AppendShared appends, the mark, and the mentions.
 func (l Line) AppendValue(dst []byte) []byte {
@@ -97,6 +103,9 @@ func (l Line) AppendShared(dst []byte) []byte {
 	flags := byte(0)
 	if l.Left {
 		flags = lineLeft
+	}
+	if l.Invited {
+		flags |= lineInvited
 	}
 	return binary.AppendUvarint(binary.AppendUvarint(append(dst, flags), l.Count), uint64(l.Time))
 }
@@ -130,7 +139,7 @@ func ParseLine(c store.Cell) (Line, error) {
 		rest = rest[n:]
 	}
 	return Line{
-		Newest: pim.Seq(c.Version), Count: v[0], Left: c.Value[0]&lineLeft != 0, Time: pim.Millis(v[1]),
+		Newest: pim.Seq(c.Version), Count: v[0], Left: c.Value[0]&lineLeft != 0, Invited: c.Value[0]&lineInvited != 0, Time: pim.Millis(v[1]),
 		Mark: Mark{Own: pim.Seq(v[2]), OwnCount: v[3]}, All: v[4], MentionsOf: MentionsOf{Named: v[5], OwnAll: v[6]},
 	}, nil
 }
@@ -147,11 +156,19 @@ const maxPeriods = 64
 // Membership is what a user may read of a group.
 type Membership struct {
 	Maker   bool     // made the group: for earlier versions, which take the maker for the owner
-	Flags   byte     // bits of later versions, kept as they are; memberMaker does not count here
+	Invited bool     // was invited last, and has neither come nor declined
+	Untold  bool     // that invitation did not reach the user: nothing is told of its end either
+	Flags   byte     // bits of later versions, kept as they are; those of the fields above do not count here
 	Periods []Period // ascending; only the last one may still last
 }
 
-const memberMaker = 1 // a bit of a Membership's first byte
+// Bits of a Membership's first byte.
+const (
+	memberMaker   = 1
+	memberInvited = 2
+	memberUntold  = 4
+	memberFlags   = memberMaker | memberInvited | memberUntold
+)
 
 // Present reports whether the user is a member now.
 func (m *Membership) Present() bool {
@@ -159,12 +176,30 @@ func (m *Membership) Present() bool {
 	return n > 0 && m.Periods[n-1].To == 0
 }
 
-// Join opens a period at seq. The user must not be present.
+// Join opens a period at seq, and ends an invitation. The user must not be present.
 func (m *Membership) Join(seq pim.Seq) {
+	m.Invited, m.Untold = false, false
+	m.open(Period{From: seq})
+}
+
+func (m *Membership) open(p Period) {
 	if len(m.Periods) == maxPeriods {
 		m.Periods = append(m.Periods[:0:0], m.Periods[1:]...)
 	}
-	m.Periods = append(m.Periods, Period{From: seq})
+	m.Periods = append(m.Periods, p)
+}
+
+// Invite notes that the entry at seq invites the user, who must not be present: that entry is all that the
+// user reads. untold says that nothing of it reaches the user.
+func (m *Membership) Invite(seq pim.Seq, untold bool) {
+	m.Invited, m.Untold = true, untold
+	m.open(Period{seq, seq})
+}
+
+// Decline notes that the entry at seq ends the invitation of the user, who reads it.
+func (m *Membership) Decline(seq pim.Seq) {
+	m.Invited = false
+	m.open(Period{seq, seq})
 }
 
 // Leave ends, with the entry at seq, the period that lasts. The user must be present.
@@ -219,9 +254,15 @@ func (m *Membership) LastUpTo(seq pim.Seq) pim.Seq {
 
 // Value returns m as a cell's value.
 func (m *Membership) Value() []byte {
-	flags := m.Flags &^ memberMaker
+	flags := m.Flags &^ memberFlags
 	if m.Maker {
 		flags |= memberMaker
+	}
+	if m.Invited {
+		flags |= memberInvited
+	}
+	if m.Untold {
+		flags |= memberUntold
 	}
 	b := []byte{flags}
 	for _, p := range m.Periods {
@@ -242,7 +283,8 @@ func ParseMembership(value []byte) (Membership, error) {
 	if len(value) == 0 {
 		return m, pim.Errorf(pim.KindCorrupt, "membership with the value %x", value)
 	}
-	m.Maker, m.Flags = value[0]&memberMaker != 0, value[0]&^memberMaker
+	m.Maker, m.Invited, m.Untold = value[0]&memberMaker != 0, value[0]&memberInvited != 0, value[0]&memberUntold != 0
+	m.Flags = value[0] &^ memberFlags
 	for b := value[1:]; len(b) > 0; {
 		from, n := binary.Uvarint(b)
 		if n <= 0 {

@@ -28,8 +28,9 @@ const leftFor = 90 * 24 * time.Hour
 // older line; version 0: nothing.
 type leftLine struct{ line, fresh store.Cell }
 
-// hasLeft reports whether value is that of a Line that says that the user has left.
-func hasLeft(value []byte) bool { return len(value) > 0 && value[0]&lineLeft != 0 }
+// hasLeft reports whether value is that of a Line that says that the user has left. One who is invited has not: such a
+// line stays in the list.
+func hasLeft(value []byte) bool { return len(value) > 0 && value[0]&(lineLeft|lineInvited) == lineLeft }
 
 // dropLeft drops the lines of groups that were left, which were added since it was called last, now or later; see flush.
 func (f *fold) dropLeft(ctx context.Context) {

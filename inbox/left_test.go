@@ -215,3 +215,31 @@ func (m *mortal) Begin(ctx context.Context, writes []*store.Write, d store.Durab
 		return nil
 	}, writes, d, done)
 }
+
+// An invitation that all devices know stays in the list, for devices to come. When it has ended it goes as a group does that was left.
+func TestInvitationsStayInTheList(t *testing.T) {
+	l := newLeaver(t)
+	puts := func(line inbox.Line) {
+		line.Time, line.Left = pim.MillisOf(l.now), true
+		commit(t, l.s, &store.Write{Cells: []store.CellWrite{{Partition: inbox.Fresh("alice"), Cell: line.Cell("g:asks")}}})
+	}
+	puts(inbox.Line{Newest: 1, Invited: true})
+	for range 3 {
+		for _, d := range []pim.DeviceID{"phone", "laptop"} {
+			l.syncs(d, false)
+		}
+		l.now = l.now.Add(100 * 24 * time.Hour)
+	}
+	if n, _ := l.syncs("tablet", true); n != 1 {
+		t.Errorf("a new device is told of %d groups", n)
+	}
+	puts(inbox.Line{Newest: 2})
+	for range 3 {
+		for _, d := range []pim.DeviceID{"phone", "laptop", "tablet"} {
+			l.syncs(d, false)
+		}
+	}
+	if n, _ := l.syncs("television", true); n != 0 {
+		t.Errorf("a new device is told of %d groups, of which none is left", n)
+	}
+}

@@ -36,9 +36,9 @@ const (
 	// room, so a page of large entries reads not much more than it holds.
 	syncEntries = 4
 	// summaryOverhead is how many bytes a Summary takes in a frame besides its conversation,
-	// its entry and the numbers of its line, at most: four flags, two seqs of the own log, the
+	// its entry and the numbers of its line, at most: five flags, two seqs of the own log, the
 	// tags and lengths of the fields and of itself.
-	summaryOverhead = 44
+	summaryOverhead = 47
 	// lastPayload is how many bytes of payload a last entry keeps that is neither whole nor
 	// brief.
 	lastPayload = 256

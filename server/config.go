@@ -69,6 +69,7 @@ type Config struct {
 	QueueBytes       int           `name:"queue-bytes" env:"PIM_QUEUE_BYTES" default:"524288" placeholder:"BYTES" help:"Bytes of messages that may wait for one connection, and as many of other answers. Above it pushes are dropped and the device is told to pull."`
 	InFlight         int           `name:"in-flight" env:"PIM_IN_FLIGHT" default:"256" placeholder:"N" help:"Sends without an answer on one connection."`
 	GroupMembers     int           `name:"group-members" env:"PIM_GROUP_MEMBERS" default:"2000" placeholder:"N" help:"Present members of one group."`
+	Consent          bool          `name:"consent" env:"PIM_CONSENT" default:"false" negatable:"" help:"Users become members of a stranger's group only when they agree: whom they do not know invites them. Off, everybody adds everybody. The same on all nodes of a cluster."`
 	EditWindow       time.Duration `name:"edit-window" env:"PIM_EDIT_WINDOW" default:"24h" placeholder:"DURATION" help:"For how long the sender can edit a message. 0: never."`
 	RecallWindow     time.Duration `name:"recall-window" env:"PIM_RECALL_WINDOW" default:"2m" placeholder:"DURATION" help:"For how long the sender can recall a message. 0: never. The owner of a group recalls at any time."`
 	Retain           time.Duration `name:"retain" env:"PIM_RETAIN" default:"0" placeholder:"DURATION" help:"For how long messages are kept, at least 168h (7 days); 720h is 30 days. Older ones are removed, for good and for everybody. 0: for ever."`

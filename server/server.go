@@ -213,7 +213,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 		s.writers = conv.New(st, conv.Options{
 			Outlet: outlet, Shards: shards, Members: s.config.GroupMembers,
 			EditWindow: orNever(s.config.EditWindow), RecallWindow: orNever(s.config.RecallWindow), RetainNotice: s.config.RetainNotice, Now: s.clock.Relied, Gate: s.gate, Set: s.clockSet,
-			Deeds: limit.Deed{Groups: int32(s.config.UserGroups), Members: int32(s.config.UserMembers), Strangers: int32(s.config.UserStrangers)}, Bytes: s.config.UserBytes, Free: s.config.freeUsers(),
+			Deeds: limit.Deed{Groups: int32(s.config.UserGroups), Members: int32(s.config.UserMembers), Strangers: int32(s.config.UserStrangers)}, Bytes: s.config.UserBytes, Free: s.config.freeUsers(), Consent: s.config.Consent,
 			Overload: s.overload,
 			Alone:    s.alone, Metrics: conv.NewMetrics(s.metrics), Logger: s.log,
 		})

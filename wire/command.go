@@ -10,7 +10,7 @@ func AppendCommand(dst []byte, c *pim.Command) []byte {
 	m := wirepb.Command{
 		Kind: wirepb.CommandKind(c.Kind), Subject: c.Subject, Removed: c.Removed, Value: c.Value,
 		UntilMs: int64(c.Until), Seq: uint64(c.Seq), Count: c.Count, Known: uint64(c.Known), Replaces: c.Replaces, Shown: c.Shown,
-		Named: c.Named, AllCount: c.All,
+		Named: c.Named, AllCount: c.All, Adders: wirepb.Adders(c.Adders),
 	}
 	at := len(dst)
 	dst = append(dst, make([]byte, m.SizeVT())...)
@@ -42,7 +42,7 @@ func DecodeCommand(payload []byte) (pim.Command, error) {
 	c := pim.Command{
 		Kind: pim.CommandKind(m.Kind), Subject: m.Subject, Removed: m.Removed, Value: m.Value,
 		Until: pim.Millis(m.UntilMs), Seq: pim.Seq(m.Seq), Count: m.Count, Known: pim.Seq(m.Known), Replaces: m.Replaces, Shown: m.Shown,
-		Named: m.Named, All: m.AllCount,
+		Named: m.Named, All: m.AllCount, Adders: pim.Adders(m.Adders),
 		Unknown: m.ProtoReflect().GetUnknown(),
 	}
 	if len(c.Value) == 0 {

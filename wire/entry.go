@@ -38,6 +38,9 @@ func AppendEntry(dst []byte, e *pim.Entry) []byte {
 	for _, u := range e.Members {
 		m.Members = append(m.Members, string(u))
 	}
+	for _, u := range e.Invited {
+		m.Invited = append(m.Invited, string(u))
+	}
 	for _, u := range e.Mentions {
 		m.Mentions = append(m.Mentions, &wirepb.Mention{User: string(u.User), Count: u.Count})
 	}
@@ -111,6 +114,9 @@ func EntryOf(c pim.ConversationID, m *wirepb.Entry) (pim.Entry, error) {
 	copy(e.ClientID[:], m.ClientMessageId)
 	for _, u := range m.Members {
 		e.Members = append(e.Members, pim.UserID(u))
+	}
+	for _, u := range m.Invited {
+		e.Invited = append(e.Invited, pim.UserID(u))
 	}
 	for _, u := range m.Mentions {
 		e.Mentions = append(e.Mentions, pim.Mention{User: pim.UserID(u.User), Count: u.Count})

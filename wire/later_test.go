@@ -28,11 +28,11 @@ func TestFieldsOfALaterVersion(t *testing.T) {
 	if got, err := ParseCommand(AppendCommand(nil, &c)); err != nil || !bytes.Equal(got.Unknown, unknown) {
 		t.Errorf("came back as %+v, %v", got, err)
 	}
-	c.Kind = 9
+	c.Kind = 99
 	if _, err := ParseCommand(AppendCommand(nil, &c)); pim.KindOf(err) != pim.KindUnsupported {
 		t.Errorf("a kind that is not known, from a client: %v", err)
 	}
-	if got, err := DecodeCommand(AppendCommand(nil, &c)); err != nil || got.Entity() != "9/g:x" {
+	if got, err := DecodeCommand(AppendCommand(nil, &c)); err != nil || got.Entity() != "99/g:x" {
 		t.Errorf("a kind that is not known, stored: %+v, %v", got, err)
 	}
 }

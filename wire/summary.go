@@ -19,6 +19,7 @@ const (
 	entryPayload = 11
 	entryAhead   = 12
 	entryNames   = 15
+	entryInvited = 22
 )
 
 // entryTypes are the wire types of the fields of an Entry that this version knows.
@@ -52,13 +53,13 @@ func CheckEntry(entry []byte) error {
 	return eachField(entry, func(protowire.Number, field, []byte) {})
 }
 
-// AppendCut appends entry, which is encoded, to dst without its members and mentions, and with keep bytes of its
+// AppendCut appends entry, which is encoded, to dst without its members, invitations and mentions, and with keep bytes of its
 // payload at most, and reports whether the payload was cut. What this version does not know stays.
 // An error is KindCorrupt.
 func AppendCut(dst, entry []byte, keep int) (_ []byte, cut bool, err error) {
 	err = eachField(entry, func(num protowire.Number, value field, whole []byte) {
 		switch num {
-		case entryMembers, entryNames: // a group's creation may name thousands
+		case entryMembers, entryNames, entryInvited: // a group's creation may name thousands
 		case entryPayload:
 			cut = len(value.bytes) > keep
 			dst = appendBytes(dst, num, Cut(value.bytes, keep))
@@ -137,7 +138,8 @@ func appendSummary(dst []byte, s *wirepb.Summary, last []byte) []byte {
 	dst = appendUint(dst, 18, s.MarkedAt)
 	dst = appendUint(dst, 19, s.Front)
 	dst = appendUint(dst, 20, s.AllCount)
-	return appendUint(dst, 21, s.ReadAll)
+	dst = appendUint(dst, 21, s.ReadAll)
+	return appendUint(dst, 22, protowire.EncodeBool(s.Invited))
 }
 
 // appendUint appends a field, unless v is 0.

@@ -42,6 +42,10 @@ func vectorFrames() []vectorFrame {
 		Seq: 1, Count: 1, Kind: wirepb.EntryKind_ENTRY_KIND_MESSAGE, Sender: "alice", Device: "phone",
 		ClientMessageId: id, LocalMs: 1700000000123, ServerMs: 1700000000150, Payload: []byte("hi"),
 	}
+	invites := &wirepb.Entry{
+		Seq: 1, Kind: wirepb.EntryKind_ENTRY_KIND_CREATE, Sender: "eve", Device: "phone", ClientMessageId: id,
+		LocalMs: 1700000000123, ServerMs: 1700000000150, Members: []string{"eve", "bob"}, Invited: []string{"alice"},
+	}
 	late := proto.Clone(hi).(*wirepb.Entry)
 	late.Seq, late.Anchor, late.Count, late.ServerMs = 3, 1, 3, 1700000000900
 	setBack := &wirepb.Entry{
@@ -207,6 +211,11 @@ func vectorFrames() []vectorFrame {
 		{"and which conversations have been trimmed", &wirepb.PIMSyncReq{RequestId: 14, Limit: 1000, Brief: true, Fronts: true}},
 		{"nothing is new, and of two conversations the beginning is gone", &wirepb.PIMSyncResp{RequestId: 14, Fronts: []*wirepb.Front{{Conversation: "d:alice:bob", Front: 2}, {Conversation: "g:abc", Front: 300}}}},
 		{"the device has dropped it, and has a message", &wirepb.PIMPushAck{Serial: 6, Acks: []*wirepb.Ack{{Conversation: "g:abc", Seq: 310}}, Fronts: []*wirepb.Front{{Conversation: "d:alice:bob", Front: 2}, {Conversation: "g:abc", Front: 300}}}},
+		{"eve's group, which alice is asked to join", &wirepb.PIMSyncResp{RequestId: 15, Conversations: []*wirepb.Summary{
+			{Conversation: "g:eve", Newest: 1, Last: invites, Left: true, Whole: true, Own: 1, Invited: true},
+		}}},
+		{"she does not want to", &wirepb.PIMSendReq{Conversation: "g:eve", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Kind: wirepb.EntryKind_ENTRY_KIND_LEAVE, Members: []string{"alice"}}},
+		{"nor does she want anybody to add her from now on", &wirepb.PIMSendReq{Conversation: "u:alice", ClientMessageId: id, LocalMs: 1700000000123, Attempt: 1, Payload: AppendCommand(nil, &pim.Command{Kind: pim.CommandAdders, Subject: "alice", Adders: pim.AddersNone}), Kind: wirepb.EntryKind_ENTRY_KIND_COMMAND}},
 		{"eve is blocked", &wirepb.PIMError{Kind: wirepb.ErrorKind_ERROR_KIND_FORBIDDEN, Text: "user eve is blocked", ClientMessageId: id, Conversation: "d:alice:eve"}},
 	}
 }

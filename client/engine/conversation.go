@@ -95,7 +95,7 @@ func (c *conversation) heard(seq pim.Seq, count uint64) {
 // reads takes note of an entry of c if it makes everything before it read, on every
 // device alike. A message that the user sent does, since whoever writes has read what
 // came before; so does the entry that made the user a member, since what came before is
-// not for the user.
+// not for the user. So do an entry that invites the user, and one that ends the invitation.
 func (fx *effects) reads(c *conversation, entry *pim.Entry) {
 	if entry.Seq > c.own && fx.makesRead(entry) {
 		c.own, c.ownUpTo, c.ownAll = entry.Seq, entry.Count, entry.AllCount
@@ -122,7 +122,7 @@ func (fx *effects) says(c *conversation, m pim.Mentioned) {
 func (fx *effects) makesRead(entry *pim.Entry) bool {
 	wrote := entry.Kind == pim.EntryMessage && entry.Sender == fx.user()
 	joined := (entry.Kind == pim.EntryCreate || entry.Kind == pim.EntryJoin) && slices.Contains(entry.Members, fx.user())
-	return wrote || joined
+	return wrote || joined || slices.Contains(entry.Invited, fx.user())
 }
 
 // follow starts to hand over the entries of id after the seq after.
@@ -269,6 +269,9 @@ func (e *Engine) deliver(c *conversation, entry pim.Entry) {
 		if slices.Contains(entry.Members, e.meta.User) {
 			c.left = true
 		}
+	}
+	if slices.Contains(entry.Invited, e.meta.User) {
+		c.left = true // who is invited is no member
 	}
 	if c.id == pim.Own(e.meta.User) {
 		e.obey(&entry)

@@ -279,7 +279,7 @@ type Conversation struct {
 	// 64 bytes; LastCut says that it did.
 	Last    pim.Entry
 	LastCut bool
-	Left    bool // the user is no longer a member
+	Left    bool // the user is no longer a member, or is invited
 	// Holes are the stretches below Known that are not stored, ascending. They
 	// come from gaps that are filled from the newest end.
 	Holes []Hole

@@ -81,7 +81,7 @@ func TestCommandsDocFields(t *testing.T) {
 		"pim settings":            {settingJSON{}},
 		"pim read, pim unread":    {readJSON{}},
 		"pim retain":              {retentionJSON{}},
-		"pim group":               {memberJSON{}},
+		"pim group":               {memberJSON{}, invitationJSON{}},
 		"pim receipts":            {directReceipt{}, groupReceipt{}, readerJSON{}},
 		"pim look":                {lookDirectJSON{}, lookGroupJSON{}, typingJSON{}, presenceJSON{}},
 		"pim serve":               {listening{}},

@@ -21,6 +21,7 @@ type entryJSON struct {
 	Kind            string             `json:"kind"`
 	contentJSON
 	Members    []pim.UserID `json:"members,omitempty"`   // whom a create, join or leave is about
+	Invited    []pim.UserID `json:"invited,omitempty"`   // whom a create or join only invites, or whose invitation a leave ends
 	Mentioned  []pim.UserID `json:"mentioned,omitempty"` // whom a message mentions; "mentions" are the places in its text
 	MentionAll bool         `json:"mention_all,omitempty"`
 	Refers     pim.Seq      `json:"refers,omitempty"`    // the message that an edit, recall, reaction or pin is about
@@ -87,7 +88,7 @@ func jsonOf(e *pim.Entry) entryJSON {
 	j := entryJSON{
 		Conversation: e.Conversation, Seq: e.Seq, Anchor: e.Anchor,
 		Sender: e.Sender, Device: e.Device, ClientMessageID: e.ClientID.String(),
-		LocalMS: e.Local, ServerMS: e.Server, AheadMS: e.Ahead, Kind: e.Kind.String(), Members: e.Members,
+		LocalMS: e.Local, ServerMS: e.Server, AheadMS: e.Ahead, Kind: e.Kind.String(), Members: e.Members, Invited: e.Invited,
 		Refers: e.Refers, Reaction: e.Reaction, Removed: e.Removed, Erased: e.Erased,
 		RetainMS: e.Retain,
 	}

@@ -53,6 +53,7 @@ type settingJSON struct {
 	Name    *string    `json:"name,omitempty"`     // of a contact, if its value is text
 	Value   []byte     `json:"value,omitempty"`    // of a contact, if its value is no text, in base64
 	UntilMS pim.Millis `json:"until_ms,omitempty"` // of a mute; left out: for ever
+	Adders  string     `json:"adders,omitempty"`   // who adds the user to groups without asking
 }
 
 // Run prints the user's conversations in the order of an app: pinned ones first, then the
@@ -81,6 +82,9 @@ func (c *settingsCmd) Run(ctx context.Context, s streams) error {
 		})
 		for _, set := range settings {
 			j := settingJSON{Kind: set.Kind.String(), Subject: set.Subject, UntilMS: set.Until}
+			if set.Kind == pim.CommandAdders {
+				j.Adders = set.Adders.String()
+			}
 			switch name := string(set.Value); {
 			case set.Kind != pim.CommandContact:
 			case utf8.ValidString(name):
@@ -175,6 +179,8 @@ func settingLine(j *settingJSON) string {
 	switch rest, ok := strings.CutPrefix(j.Kind, "no-"); {
 	case ok: // its subject is the user
 		return rest + " off"
+	case j.Adders != "": // likewise
+		return j.Kind + " " + j.Adders
 	case j.UntilMS != 0:
 		return chat.Printable(fmt.Sprintf("%s %s until %s", j.Kind, j.Subject, j.UntilMS.Time().Local().Format(time.DateTime)))
 	case j.Name != nil && *j.Name != "":

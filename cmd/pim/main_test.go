@@ -47,7 +47,7 @@ func serve(t *testing.T, args ...string) *node {
 	var log bytes.Buffer
 	status := make(chan int, 1)
 	go func() {
-		args := append([]string{"serve", "--json", "--data", n.data, "--listen", "127.0.0.1:0", "--listen-tcp", "127.0.0.1:0", "--drain-window", "0s", "--shed-target", "0s"}, args...)
+		args := append([]string{"serve", "--json", "--data", n.data, "--listen", "127.0.0.1:0", "--listen-tcp", "127.0.0.1:0", "--drain-window", "0s", "--shed-target", "0s", "--no-consent"}, args...)
 		status <- run(ctx, args, streams{strings.NewReader(""), w, &log})
 		w.Close()
 	}()

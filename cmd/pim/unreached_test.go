@@ -18,6 +18,7 @@ var clientCommands = []string{
 	"tail --to bob", "tail --to bob --from 3", "tail --to bob --no-follow",
 	"list", "settings", "chat --to bob --plain",
 	"group create bob", "group join g:1 bob", "group leave g:1", "group members g:1",
+	"group invitations", "group accept g:1", "group decline g:1", "group adders known",
 	"edit --to bob 1 hi", "recall --to bob 1", "react --to bob 1 +1", "pin-message --to bob 1",
 	"erase --to bob", "erase --to bob --dry-run", "erase --all", "retain --to bob", "retain --to bob 30d",
 	"mute --to bob", "pin --to bob", "block bob", "contact bob Bob",

@@ -183,8 +183,8 @@ export class Chat {
   }
 
   #learnTitles(): void {
-    for (const { id, known, left } of this.infos) {
-      if (isGroup(id) && known && !left && !this.#members.has(id)) {
+    for (const { id, known, left, invited } of this.infos) {
+      if (isGroup(id) && known && !left && !invited && !this.#members.has(id)) {
         this.#members.set(id, []);
         void this.me
           .conversation(id)

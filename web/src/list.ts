@@ -3,7 +3,7 @@ import { type ConversationID, EntryKind, type Info, type Pending, previewOf } fr
 /** What the list shows of a conversation. */
 export interface Listed extends Pick<
   Info,
-  "id" | "unread" | "mentions" | "last" | "left" | "marked" | "muted" | "pinned" | "time" | "text"
+  "id" | "unread" | "mentions" | "last" | "left" | "invited" | "marked" | "muted" | "pinned" | "time" | "text"
 > {
   /** The device has heard of it. What is only in the outbox may not exist. */
   readonly known: boolean;
@@ -33,8 +33,9 @@ export function listOf(infos: readonly Info[], outbox: readonly Pending[]): List
   }
   const waitingOf = (p: Pending): Waiting => ({ text: previewOf(p.payload).text, failed: p.state === "failed" });
   const listed = infos.map((info): Listed => {
-    const { id, unread, mentions, last, left, marked, muted, pinned, time } = info;
-    const line = { id, known: true, unread, mentions, last, left, marked, muted, pinned, time, text: () => info.text() };
+    const { id, unread, mentions, last, left, invited, marked, muted, pinned, time } = info;
+    const about = { id, unread, mentions, last, left, invited, marked, muted, pinned, time };
+    const line = { ...about, known: true, text: () => info.text() };
     const p = newest.get(id);
     return p === undefined ? line : { ...line, waiting: waitingOf(p) };
   });
@@ -44,6 +45,7 @@ export function listOf(infos: readonly Info[], outbox: readonly Pending[]): List
     mentions: 0,
     last: undefined,
     left: false,
+    invited: false,
     marked: false,
     muted: false,
     pinned: false,

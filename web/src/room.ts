@@ -335,6 +335,11 @@ export class Room {
     await this.#order(() => this.#conversation.leave());
   }
 
+  /** Takes the invitation into this group, or declines it. */
+  async answer(yes: boolean): Promise<void> {
+    await this.#order(() => (yes ? this.#conversation.join(this.#chat.me.user) : this.#conversation.leave()));
+  }
+
   async mute(on: boolean): Promise<void> {
     await this.#order(() => (on ? this.#conversation.mute() : this.#conversation.unmute()));
   }

@@ -6,6 +6,8 @@ export function eventText(e: Entry, me: UserID): string | undefined {
   const name = (u: UserID): string => (u === me || u === "" ? t.you : u);
   const who = name(e.sender);
   const list = e.members.map(name).join(", ");
+  const asked = e.invited.map(name).join(", ");
+  const invites = asked === "" ? "" : t.invited(who, asked);
   const alone = e.members.length === 1 && e.members[0] === e.sender;
   switch (e.kind) {
     case EntryKind.message:
@@ -15,18 +17,16 @@ export function eventText(e: Entry, me: UserID): string | undefined {
     case EntryKind.pin:
     case EntryKind.command:
       return undefined;
-    case EntryKind.create:
-      return t.createdGroup(
-        who,
-        e.members
-          .filter((u) => u !== e.sender)
-          .map(name)
-          .join(", "),
-      );
+    case EntryKind.create: {
+      const others = e.members.filter((u) => u !== e.sender).map(name);
+      return both(others.length > 0 || invites === "" ? t.createdGroup(who, others.join(", ")) : "", invites);
+    }
     case EntryKind.join:
-      return alone ? t.joined(who) : t.added(who, list);
-    case EntryKind.leave:
-      return alone ? t.leftGroup(who) : t.removed(who, list);
+      return both(list === "" ? "" : alone ? t.joined(who) : t.added(who, list), invites);
+    case EntryKind.leave: {
+      const ends = e.invited.length === 1 && e.invited[0] === e.sender ? t.declined(who) : t.uninvited(who, asked);
+      return both(list === "" ? "" : alone ? t.leftGroup(who) : t.removed(who, list), asked === "" ? "" : ends);
+    }
     case EntryKind.erase:
       return t.erasedAll(who);
     case EntryKind.retain:
@@ -34,4 +34,9 @@ export function eventText(e: Entry, me: UserID): string | undefined {
     default:
       return t.somethingElse(who);
   }
+}
+
+/** Joins what an entry did to members and to those who are invited; either may be empty. */
+function both(members: string, invited: string): string {
+  return [members, invited].filter((text) => text !== "").join(" · ");
 }

@@ -167,6 +167,40 @@ test("a group: members, a mention, who has read", async () => {
   await state(alice, "Read by 1 of 2");
 });
 
+test("an invitation: joined, and declined", async () => {
+  const asking = new Server("--consent");
+  await asking.start();
+  const [eve, dora] = await Promise.all([person(b, asking, "eve"), person(b, asking, "dora")]);
+  const invite = async (text) => {
+    await eve.getByRole("button", { name: "New chat" }).first().click();
+    await eve.getByText("New group").click();
+    await eve.getByLabel("Names of the members").fill("dora");
+    await eve.keyboard.press("Enter");
+    await eve.getByLabel("Names of the members").waitFor({ state: "detached" });
+    await eve.locator(".room").getByText("You invited dora").waitFor();
+    await write(eve, text);
+  };
+  try {
+    await invite("before you came");
+    await dora.getByRole("link", { name: /eve invites you into this group/ }).click();
+    await dora.getByRole("button", { name: "Decline" }).waitFor();
+    await clean(dora);
+    await dora.getByRole("button", { name: "Join" }).click();
+    await dora.getByRole("textbox").waitFor();
+    await write(dora, "here I am");
+    await sees(eve, "here I am");
+    assert.equal(await dora.getByText("before you came").count(), 0);
+    await invite("one more");
+    await dora.getByRole("link", { name: /eve invites you into this group/ }).click();
+    await dora.getByRole("button", { name: "Decline" }).click();
+    await dora.getByText("You are no longer a member").last().waitFor();
+    await eve.locator(".room").getByText("dora declined the invitation").last().waitFor();
+  } finally {
+    await Promise.all([eve.context().close(), dora.context().close()]);
+    await asking.remove();
+  }
+});
+
 test("reload in the middle of sending", async () => {
   await enter(alice, conversation);
   const texts = Array.from({ length: 20 }, (_, i) => `before the reload ${i}`);

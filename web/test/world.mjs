@@ -47,9 +47,15 @@ function ownHost() {
 export class Server {
   #data = "";
   #process;
+  #more;
   url = "";
   /** Where clients connect by TCP. */
   tcp = "";
+
+  /** more are settings besides those that all have. */
+  constructor(...more) {
+    this.#more = more;
+  }
 
   async start() {
     this.#data ||= await mkdtemp(join(tmpdir(), "pim-page-"));
@@ -68,6 +74,8 @@ export class Server {
       "--dev-login",
       "--shed-target", // the machine may be too busy for typing
       "0s",
+      "--no-consent", // people here are strangers
+      ...this.#more,
     ];
     this.#process = spawn(pim, args, { stdio: ["ignore", "pipe", "inherit"] });
     const [line] = await once(this.#process.stdout, "data");

@@ -101,6 +101,55 @@ func (EntryKind) EnumDescriptor() ([]byte, []int) {
 	return file_pim_proto_rawDescGZIP(), []int{0}
 }
 
+type Adders int32
+
+const (
+	Adders_ADDERS_KNOWN Adders = 0 // contacts, and those to whom the user has written directly
+	Adders_ADDERS_ALL   Adders = 1 // everybody
+	Adders_ADDERS_NONE  Adders = 2 // nobody
+)
+
+// Enum value maps for Adders.
+var (
+	Adders_name = map[int32]string{
+		0: "ADDERS_KNOWN",
+		1: "ADDERS_ALL",
+		2: "ADDERS_NONE",
+	}
+	Adders_value = map[string]int32{
+		"ADDERS_KNOWN": 0,
+		"ADDERS_ALL":   1,
+		"ADDERS_NONE":  2,
+	}
+)
+
+func (x Adders) Enum() *Adders {
+	p := new(Adders)
+	*p = x
+	return p
+}
+
+func (x Adders) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Adders) Descriptor() protoreflect.EnumDescriptor {
+	return file_pim_proto_enumTypes[1].Descriptor()
+}
+
+func (Adders) Type() protoreflect.EnumType {
+	return &file_pim_proto_enumTypes[1]
+}
+
+func (x Adders) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Adders.Descriptor instead.
+func (Adders) EnumDescriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{1}
+}
+
 type CommandKind int32
 
 const (
@@ -113,6 +162,7 @@ const (
 	CommandKind_COMMAND_KIND_UNREAD      CommandKind = 6
 	CommandKind_COMMAND_KIND_NO_RECEIPTS CommandKind = 7 // the subject is the user
 	CommandKind_COMMAND_KIND_NO_PRESENCE CommandKind = 8 // the subject is the user
+	CommandKind_COMMAND_KIND_ADDERS      CommandKind = 9 // the subject is the user
 )
 
 // Enum value maps for CommandKind.
@@ -127,6 +177,7 @@ var (
 		6: "COMMAND_KIND_UNREAD",
 		7: "COMMAND_KIND_NO_RECEIPTS",
 		8: "COMMAND_KIND_NO_PRESENCE",
+		9: "COMMAND_KIND_ADDERS",
 	}
 	CommandKind_value = map[string]int32{
 		"COMMAND_KIND_UNSPECIFIED": 0,
@@ -138,6 +189,7 @@ var (
 		"COMMAND_KIND_UNREAD":      6,
 		"COMMAND_KIND_NO_RECEIPTS": 7,
 		"COMMAND_KIND_NO_PRESENCE": 8,
+		"COMMAND_KIND_ADDERS":      9,
 	}
 )
 
@@ -152,11 +204,11 @@ func (x CommandKind) String() string {
 }
 
 func (CommandKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_pim_proto_enumTypes[1].Descriptor()
+	return file_pim_proto_enumTypes[2].Descriptor()
 }
 
 func (CommandKind) Type() protoreflect.EnumType {
-	return &file_pim_proto_enumTypes[1]
+	return &file_pim_proto_enumTypes[2]
 }
 
 func (x CommandKind) Number() protoreflect.EnumNumber {
@@ -165,7 +217,7 @@ func (x CommandKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CommandKind.Descriptor instead.
 func (CommandKind) EnumDescriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{1}
+	return file_pim_proto_rawDescGZIP(), []int{2}
 }
 
 type ErrorKind int32
@@ -243,11 +295,11 @@ func (x ErrorKind) String() string {
 }
 
 func (ErrorKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_pim_proto_enumTypes[2].Descriptor()
+	return file_pim_proto_enumTypes[3].Descriptor()
 }
 
 func (ErrorKind) Type() protoreflect.EnumType {
-	return &file_pim_proto_enumTypes[2]
+	return &file_pim_proto_enumTypes[3]
 }
 
 func (x ErrorKind) Number() protoreflect.EnumNumber {
@@ -256,7 +308,7 @@ func (x ErrorKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ErrorKind.Descriptor instead.
 func (ErrorKind) EnumDescriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{2}
+	return file_pim_proto_rawDescGZIP(), []int{3}
 }
 
 // Entry is one position of a conversation's log. The same bytes are stored,
@@ -284,6 +336,7 @@ type Entry struct {
 	Erased          bool                   `protobuf:"varint,19,opt,name=erased,proto3" json:"erased,omitempty"`                                          // the payload was erased
 	AllCount        uint64                 `protobuf:"varint,20,opt,name=all_count,json=allCount,proto3" json:"all_count,omitempty"`                      // messages in the log up to and including this entry that mention all
 	RetainMs        int64                  `protobuf:"varint,21,opt,name=retain_ms,json=retainMs,proto3" json:"retain_ms,omitempty"`                      // of a retain: for how long entries are kept; 0: as the server says
+	Invited         []string               `protobuf:"bytes,22,rep,name=invited,proto3" json:"invited,omitempty"`                                         // whom a create or join only invites, or whose invitation a leave ends; not among members
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -463,6 +516,13 @@ func (x *Entry) GetRetainMs() int64 {
 		return x.RetainMs
 	}
 	return 0
+}
+
+func (x *Entry) GetInvited() []string {
+	if x != nil {
+		return x.Invited
+	}
+	return nil
 }
 
 // Mention is a user whom a message names.
@@ -861,7 +921,7 @@ func (x *ReactedBy) GetRemoved() bool {
 type Command struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Kind    CommandKind            `protobuf:"varint,1,opt,name=kind,proto3,enum=pim.v1.CommandKind" json:"kind,omitempty"`
-	Subject string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`                 // what it is about: a user ID for contact, block, no-receipts and no-presence, else a conversation ID
+	Subject string                 `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`                 // what it is about: a user ID for contact, block, no-receipts, no-presence and adders, else a conversation ID
 	Removed bool                   `protobuf:"varint,3,opt,name=removed,proto3" json:"removed,omitempty"`                // the contact is deleted, the block, mute or pin taken away
 	Value   []byte                 `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`                     // contact: name and notes, opaque to the server; at most 4 KiB
 	UntilMs int64                  `protobuf:"varint,5,opt,name=until_ms,json=untilMs,proto3" json:"until_ms,omitempty"` // mute: ends then; 0: never
@@ -877,7 +937,8 @@ type Command struct {
 	AllCount uint64 `protobuf:"varint,11,opt,name=all_count,json=allCount,proto3" json:"all_count,omitempty"`
 	// read: others may know of this position from now on: it went on, and no-receipts was not in
 	// force. The server writes it.
-	Shown         bool `protobuf:"varint,12,opt,name=shown,proto3" json:"shown,omitempty"`
+	Shown         bool   `protobuf:"varint,12,opt,name=shown,proto3" json:"shown,omitempty"`
+	Adders        Adders `protobuf:"varint,13,opt,name=adders,proto3,enum=pim.v1.Adders" json:"adders,omitempty"` // adders: who adds the user to groups without asking
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -994,6 +1055,13 @@ func (x *Command) GetShown() bool {
 		return x.Shown
 	}
 	return false
+}
+
+func (x *Command) GetAdders() Adders {
+	if x != nil {
+		return x.Adders
+	}
+	return Adders_ADDERS_KNOWN
 }
 
 // Hello is the client's first frame.
@@ -2014,6 +2082,7 @@ type Summary struct {
 	Front         uint64 `protobuf:"varint,19,opt,name=front,proto3" json:"front,omitempty"`                          // as in PIMPullResp; 0: none, or not known here
 	AllCount      uint64 `protobuf:"varint,20,opt,name=all_count,json=allCount,proto3" json:"all_count,omitempty"`    // messages up to newest that mention all
 	ReadAll       uint64 `protobuf:"varint,21,opt,name=read_all,json=readAll,proto3" json:"read_all,omitempty"`       // all_count of the command that read is from
+	Invited       bool   `protobuf:"varint,22,opt,name=invited,proto3" json:"invited,omitempty"`                      // with left: the entry at newest invites the user, who is no member
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2193,6 +2262,13 @@ func (x *Summary) GetReadAll() uint64 {
 		return x.ReadAll
 	}
 	return 0
+}
+
+func (x *Summary) GetInvited() bool {
+	if x != nil {
+		return x.Invited
+	}
+	return false
 }
 
 // PIMPullReq asks for the entries from..to of one conversation.
@@ -3765,7 +3841,7 @@ var File_pim_proto protoreflect.FileDescriptor
 
 const file_pim_proto_rawDesc = "" +
 	"\n" +
-	"\tpim.proto\x12\x06pim.v1\"\xda\x04\n" +
+	"\tpim.proto\x12\x06pim.v1\"\xf4\x04\n" +
 	"\x05Entry\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x16\n" +
 	"\x06anchor\x18\x02 \x01(\x04R\x06anchor\x12\x14\n" +
@@ -3789,7 +3865,8 @@ const file_pim_proto_rawDesc = "" +
 	"\aremoved\x18\x12 \x01(\bR\aremoved\x12\x16\n" +
 	"\x06erased\x18\x13 \x01(\bR\x06erased\x12\x1b\n" +
 	"\tall_count\x18\x14 \x01(\x04R\ballCount\x12\x1b\n" +
-	"\tretain_ms\x18\x15 \x01(\x03R\bretainMs\"3\n" +
+	"\tretain_ms\x18\x15 \x01(\x03R\bretainMs\x12\x18\n" +
+	"\ainvited\x18\x16 \x03(\tR\ainvited\"3\n" +
 	"\aMention\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\"\xca\x01\n" +
@@ -3816,7 +3893,7 @@ const file_pim_proto_rawDesc = "" +
 	"\tReactedBy\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x18\n" +
-	"\aremoved\x18\x03 \x01(\bR\aremoved\"\xba\x02\n" +
+	"\aremoved\x18\x03 \x01(\bR\aremoved\"\xe2\x02\n" +
 	"\aCommand\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.pim.v1.CommandKindR\x04kind\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x18\n" +
@@ -3830,7 +3907,8 @@ const file_pim_proto_rawDesc = "" +
 	"\x05named\x18\n" +
 	" \x01(\x04R\x05named\x12\x1b\n" +
 	"\tall_count\x18\v \x01(\x04R\ballCount\x12\x14\n" +
-	"\x05shown\x18\f \x01(\bR\x05shown\"\xbd\x01\n" +
+	"\x05shown\x18\f \x01(\bR\x05shown\x12&\n" +
+	"\x06adders\x18\r \x01(\x0e2\x0e.pim.v1.AddersR\x06adders\"\xbd\x01\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x16\n" +
@@ -3929,7 +4007,7 @@ const file_pim_proto_rawDesc = "" +
 	"\n" +
 	"next_after\x18\x03 \x01(\tR\tnextAfter\x12\x16\n" +
 	"\x06recent\x18\x04 \x01(\bR\x06recent\x12%\n" +
-	"\x06fronts\x18\x05 \x03(\v2\r.pim.v1.FrontR\x06fronts\"\xa5\x04\n" +
+	"\x06fronts\x18\x05 \x03(\v2\r.pim.v1.FrontR\x06fronts\"\xbf\x04\n" +
 	"\aSummary\x12\"\n" +
 	"\fconversation\x18\x01 \x01(\tR\fconversation\x12\x16\n" +
 	"\x06newest\x18\x02 \x01(\x04R\x06newest\x12\x14\n" +
@@ -3954,7 +4032,8 @@ const file_pim_proto_rawDesc = "" +
 	"\tmarked_at\x18\x12 \x01(\x04R\bmarkedAt\x12\x14\n" +
 	"\x05front\x18\x13 \x01(\x04R\x05front\x12\x1b\n" +
 	"\tall_count\x18\x14 \x01(\x04R\ballCount\x12\x19\n" +
-	"\bread_all\x18\x15 \x01(\x04R\areadAll\"\xc6\x01\n" +
+	"\bread_all\x18\x15 \x01(\x04R\areadAll\x12\x18\n" +
+	"\ainvited\x18\x16 \x01(\bR\ainvited\"\xc6\x01\n" +
 	"\n" +
 	"PIMPullReq\x12\x1d\n" +
 	"\n" +
@@ -4101,7 +4180,12 @@ const file_pim_proto_rawDesc = "" +
 	"\x0eENTRY_KIND_PIN\x10\t\x12\x14\n" +
 	"\x10ENTRY_KIND_ERASE\x10\n" +
 	"\x12\x15\n" +
-	"\x11ENTRY_KIND_RETAIN\x10\v*\xf6\x01\n" +
+	"\x11ENTRY_KIND_RETAIN\x10\v*;\n" +
+	"\x06Adders\x12\x10\n" +
+	"\fADDERS_KNOWN\x10\x00\x12\x0e\n" +
+	"\n" +
+	"ADDERS_ALL\x10\x01\x12\x0f\n" +
+	"\vADDERS_NONE\x10\x02*\x8f\x02\n" +
 	"\vCommandKind\x12\x1c\n" +
 	"\x18COMMAND_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14COMMAND_KIND_CONTACT\x10\x01\x12\x16\n" +
@@ -4111,7 +4195,8 @@ const file_pim_proto_rawDesc = "" +
 	"\x11COMMAND_KIND_READ\x10\x05\x12\x17\n" +
 	"\x13COMMAND_KIND_UNREAD\x10\x06\x12\x1c\n" +
 	"\x18COMMAND_KIND_NO_RECEIPTS\x10\a\x12\x1c\n" +
-	"\x18COMMAND_KIND_NO_PRESENCE\x10\b*\xc9\x03\n" +
+	"\x18COMMAND_KIND_NO_PRESENCE\x10\b\x12\x17\n" +
+	"\x13COMMAND_KIND_ADDERS\x10\t*\xc9\x03\n" +
 	"\tErrorKind\x12\x16\n" +
 	"\x12ERROR_KIND_UNKNOWN\x10\x00\x12\x16\n" +
 	"\x12ERROR_KIND_INVALID\x10\x01\x12\x1b\n" +
@@ -4144,85 +4229,87 @@ func file_pim_proto_rawDescGZIP() []byte {
 	return file_pim_proto_rawDescData
 }
 
-var file_pim_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_pim_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_pim_proto_goTypes = []any{
 	(EntryKind)(0),         // 0: pim.v1.EntryKind
-	(CommandKind)(0),       // 1: pim.v1.CommandKind
-	(ErrorKind)(0),         // 2: pim.v1.ErrorKind
-	(*Entry)(nil),          // 3: pim.v1.Entry
-	(*Mention)(nil),        // 4: pim.v1.Mention
-	(*Fold)(nil),           // 5: pim.v1.Fold
-	(*Edit)(nil),           // 6: pim.v1.Edit
-	(*Mark)(nil),           // 7: pim.v1.Mark
-	(*Reaction)(nil),       // 8: pim.v1.Reaction
-	(*ReactedBy)(nil),      // 9: pim.v1.ReactedBy
-	(*Command)(nil),        // 10: pim.v1.Command
-	(*Hello)(nil),          // 11: pim.v1.Hello
-	(*Welcome)(nil),        // 12: pim.v1.Welcome
-	(*Limits)(nil),         // 13: pim.v1.Limits
-	(*PIMSendReq)(nil),     // 14: pim.v1.PIMSendReq
-	(*PIMSendAck)(nil),     // 15: pim.v1.PIMSendAck
-	(*PIMPush)(nil),        // 16: pim.v1.PIMPush
-	(*PIMPushAck)(nil),     // 17: pim.v1.PIMPushAck
-	(*Ack)(nil),            // 18: pim.v1.Ack
-	(*Front)(nil),          // 19: pim.v1.Front
-	(*PIMSyncReq)(nil),     // 20: pim.v1.PIMSyncReq
-	(*PIMSyncResp)(nil),    // 21: pim.v1.PIMSyncResp
-	(*Summary)(nil),        // 22: pim.v1.Summary
-	(*PIMPullReq)(nil),     // 23: pim.v1.PIMPullReq
-	(*PIMPullResp)(nil),    // 24: pim.v1.PIMPullResp
-	(*Standing)(nil),       // 25: pim.v1.Standing
-	(*Erasure)(nil),        // 26: pim.v1.Erasure
-	(*PIMReceiptReq)(nil),  // 27: pim.v1.PIMReceiptReq
-	(*PIMReceiptResp)(nil), // 28: pim.v1.PIMReceiptResp
-	(*PIMLook)(nil),        // 29: pim.v1.PIMLook
-	(*PIMReceipt)(nil),     // 30: pim.v1.PIMReceipt
-	(*PIMTyping)(nil),      // 31: pim.v1.PIMTyping
-	(*PIMPresence)(nil),    // 32: pim.v1.PIMPresence
-	(*Receipt)(nil),        // 33: pim.v1.Receipt
-	(*Reader)(nil),         // 34: pim.v1.Reader
-	(*PIMMembersReq)(nil),  // 35: pim.v1.PIMMembersReq
-	(*PIMMembersResp)(nil), // 36: pim.v1.PIMMembersResp
-	(*Member)(nil),         // 37: pim.v1.Member
-	(*PIMTimeReq)(nil),     // 38: pim.v1.PIMTimeReq
-	(*PIMTimeResp)(nil),    // 39: pim.v1.PIMTimeResp
-	(*PIMPing)(nil),        // 40: pim.v1.PIMPing
-	(*PIMPong)(nil),        // 41: pim.v1.PIMPong
-	(*PIMGoAway)(nil),      // 42: pim.v1.PIMGoAway
-	(*PIMError)(nil),       // 43: pim.v1.PIMError
+	(Adders)(0),            // 1: pim.v1.Adders
+	(CommandKind)(0),       // 2: pim.v1.CommandKind
+	(ErrorKind)(0),         // 3: pim.v1.ErrorKind
+	(*Entry)(nil),          // 4: pim.v1.Entry
+	(*Mention)(nil),        // 5: pim.v1.Mention
+	(*Fold)(nil),           // 6: pim.v1.Fold
+	(*Edit)(nil),           // 7: pim.v1.Edit
+	(*Mark)(nil),           // 8: pim.v1.Mark
+	(*Reaction)(nil),       // 9: pim.v1.Reaction
+	(*ReactedBy)(nil),      // 10: pim.v1.ReactedBy
+	(*Command)(nil),        // 11: pim.v1.Command
+	(*Hello)(nil),          // 12: pim.v1.Hello
+	(*Welcome)(nil),        // 13: pim.v1.Welcome
+	(*Limits)(nil),         // 14: pim.v1.Limits
+	(*PIMSendReq)(nil),     // 15: pim.v1.PIMSendReq
+	(*PIMSendAck)(nil),     // 16: pim.v1.PIMSendAck
+	(*PIMPush)(nil),        // 17: pim.v1.PIMPush
+	(*PIMPushAck)(nil),     // 18: pim.v1.PIMPushAck
+	(*Ack)(nil),            // 19: pim.v1.Ack
+	(*Front)(nil),          // 20: pim.v1.Front
+	(*PIMSyncReq)(nil),     // 21: pim.v1.PIMSyncReq
+	(*PIMSyncResp)(nil),    // 22: pim.v1.PIMSyncResp
+	(*Summary)(nil),        // 23: pim.v1.Summary
+	(*PIMPullReq)(nil),     // 24: pim.v1.PIMPullReq
+	(*PIMPullResp)(nil),    // 25: pim.v1.PIMPullResp
+	(*Standing)(nil),       // 26: pim.v1.Standing
+	(*Erasure)(nil),        // 27: pim.v1.Erasure
+	(*PIMReceiptReq)(nil),  // 28: pim.v1.PIMReceiptReq
+	(*PIMReceiptResp)(nil), // 29: pim.v1.PIMReceiptResp
+	(*PIMLook)(nil),        // 30: pim.v1.PIMLook
+	(*PIMReceipt)(nil),     // 31: pim.v1.PIMReceipt
+	(*PIMTyping)(nil),      // 32: pim.v1.PIMTyping
+	(*PIMPresence)(nil),    // 33: pim.v1.PIMPresence
+	(*Receipt)(nil),        // 34: pim.v1.Receipt
+	(*Reader)(nil),         // 35: pim.v1.Reader
+	(*PIMMembersReq)(nil),  // 36: pim.v1.PIMMembersReq
+	(*PIMMembersResp)(nil), // 37: pim.v1.PIMMembersResp
+	(*Member)(nil),         // 38: pim.v1.Member
+	(*PIMTimeReq)(nil),     // 39: pim.v1.PIMTimeReq
+	(*PIMTimeResp)(nil),    // 40: pim.v1.PIMTimeResp
+	(*PIMPing)(nil),        // 41: pim.v1.PIMPing
+	(*PIMPong)(nil),        // 42: pim.v1.PIMPong
+	(*PIMGoAway)(nil),      // 43: pim.v1.PIMGoAway
+	(*PIMError)(nil),       // 44: pim.v1.PIMError
 }
 var file_pim_proto_depIdxs = []int32{
 	0,  // 0: pim.v1.Entry.kind:type_name -> pim.v1.EntryKind
-	4,  // 1: pim.v1.Entry.mentions:type_name -> pim.v1.Mention
-	6,  // 2: pim.v1.Fold.edit:type_name -> pim.v1.Edit
-	7,  // 3: pim.v1.Fold.recall:type_name -> pim.v1.Mark
-	7,  // 4: pim.v1.Fold.pin:type_name -> pim.v1.Mark
-	8,  // 5: pim.v1.Fold.reactions:type_name -> pim.v1.Reaction
-	9,  // 6: pim.v1.Reaction.by:type_name -> pim.v1.ReactedBy
-	1,  // 7: pim.v1.Command.kind:type_name -> pim.v1.CommandKind
-	13, // 8: pim.v1.Welcome.limits:type_name -> pim.v1.Limits
-	0,  // 9: pim.v1.PIMSendReq.kind:type_name -> pim.v1.EntryKind
-	3,  // 10: pim.v1.PIMPush.entries:type_name -> pim.v1.Entry
-	18, // 11: pim.v1.PIMPushAck.acks:type_name -> pim.v1.Ack
-	19, // 12: pim.v1.PIMPushAck.fronts:type_name -> pim.v1.Front
-	22, // 13: pim.v1.PIMSyncResp.conversations:type_name -> pim.v1.Summary
-	19, // 14: pim.v1.PIMSyncResp.fronts:type_name -> pim.v1.Front
-	3,  // 15: pim.v1.Summary.last:type_name -> pim.v1.Entry
-	3,  // 16: pim.v1.PIMPullResp.entries:type_name -> pim.v1.Entry
-	5,  // 17: pim.v1.PIMPullResp.folds:type_name -> pim.v1.Fold
-	26, // 18: pim.v1.PIMPullResp.erasures:type_name -> pim.v1.Erasure
-	25, // 19: pim.v1.PIMPullResp.standing:type_name -> pim.v1.Standing
-	33, // 20: pim.v1.PIMReceiptResp.receipts:type_name -> pim.v1.Receipt
-	34, // 21: pim.v1.PIMReceiptResp.readers:type_name -> pim.v1.Reader
-	33, // 22: pim.v1.PIMReceipt.receipts:type_name -> pim.v1.Receipt
-	37, // 23: pim.v1.PIMMembersResp.members:type_name -> pim.v1.Member
-	2,  // 24: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	5,  // 1: pim.v1.Entry.mentions:type_name -> pim.v1.Mention
+	7,  // 2: pim.v1.Fold.edit:type_name -> pim.v1.Edit
+	8,  // 3: pim.v1.Fold.recall:type_name -> pim.v1.Mark
+	8,  // 4: pim.v1.Fold.pin:type_name -> pim.v1.Mark
+	9,  // 5: pim.v1.Fold.reactions:type_name -> pim.v1.Reaction
+	10, // 6: pim.v1.Reaction.by:type_name -> pim.v1.ReactedBy
+	2,  // 7: pim.v1.Command.kind:type_name -> pim.v1.CommandKind
+	1,  // 8: pim.v1.Command.adders:type_name -> pim.v1.Adders
+	14, // 9: pim.v1.Welcome.limits:type_name -> pim.v1.Limits
+	0,  // 10: pim.v1.PIMSendReq.kind:type_name -> pim.v1.EntryKind
+	4,  // 11: pim.v1.PIMPush.entries:type_name -> pim.v1.Entry
+	19, // 12: pim.v1.PIMPushAck.acks:type_name -> pim.v1.Ack
+	20, // 13: pim.v1.PIMPushAck.fronts:type_name -> pim.v1.Front
+	23, // 14: pim.v1.PIMSyncResp.conversations:type_name -> pim.v1.Summary
+	20, // 15: pim.v1.PIMSyncResp.fronts:type_name -> pim.v1.Front
+	4,  // 16: pim.v1.Summary.last:type_name -> pim.v1.Entry
+	4,  // 17: pim.v1.PIMPullResp.entries:type_name -> pim.v1.Entry
+	6,  // 18: pim.v1.PIMPullResp.folds:type_name -> pim.v1.Fold
+	27, // 19: pim.v1.PIMPullResp.erasures:type_name -> pim.v1.Erasure
+	26, // 20: pim.v1.PIMPullResp.standing:type_name -> pim.v1.Standing
+	34, // 21: pim.v1.PIMReceiptResp.receipts:type_name -> pim.v1.Receipt
+	35, // 22: pim.v1.PIMReceiptResp.readers:type_name -> pim.v1.Reader
+	34, // 23: pim.v1.PIMReceipt.receipts:type_name -> pim.v1.Receipt
+	38, // 24: pim.v1.PIMMembersResp.members:type_name -> pim.v1.Member
+	3,  // 25: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_pim_proto_init() }
@@ -4235,7 +4322,7 @@ func file_pim_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pim_proto_rawDesc), len(file_pim_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   0,

@@ -72,6 +72,9 @@ type (
 
 	// Leave leaves a group.
 	Leave struct{ Conversation pim.ConversationID }
+
+	// Accept takes an invitation into a group.
+	Accept struct{ Conversation pim.ConversationID }
 )
 
 // What a view is asked to do.
@@ -106,6 +109,7 @@ func (Watch) effect()   {}
 func (Typing) effect()  {}
 func (Group) effect()   {}
 func (Leave) effect()   {}
+func (Accept) effect()  {}
 func (Open) effect()    {}
 func (Help) effect()    {}
 func (Quit) effect()    {}
@@ -126,6 +130,13 @@ func (c Change) Said() string {
 		pim.CommandNoReceipts: {"gives and gets no receipts", "gives and gets receipts"},
 		pim.CommandNoPresence: {"does not show when they are there, and is not shown", "shows when they are there, and is shown"},
 	}[c.Kind]
+	if c.Kind == pim.CommandAdders {
+		said[0] = map[pim.Adders]string{
+			pim.AddersKnown: "is added to groups by those whom they know, others invite them",
+			pim.AddersAll:   "is added to groups by everybody",
+			pim.AddersNone:  "is asked before anybody adds them to a group",
+		}[c.Adders]
+	}
 	switch {
 	case said[0] == "", c.Removed && said[1] == "":
 		return ""
@@ -154,6 +165,8 @@ func Do(ctx context.Context, c *client.Client, e Effect) (id pim.ClientMessageID
 		m, err = c.CreateGroup(ctx, e.Members)
 	case Leave:
 		m, err = c.Leave(ctx, e.Conversation)
+	case Accept:
+		m, err = c.Conversation(e.Conversation).Accept(ctx)
 	case Discard:
 		return e.ID, c.Discard(ctx, e.ID)
 	case Online:

@@ -39,6 +39,9 @@ var slashes = []slash{
 	{"presence", "on|off", "show when you are there and write, and see when others are; or neither", 1, switches(pim.CommandNoPresence)},
 	{"group", "USER…", "create a group", -1, readGroup},
 	{"leave", "", "leave this group", 0, readLeave},
+	{"accept", "", "take the invitation into this group", 0, readAnswer(false)},
+	{"decline", "", "decline it", 0, readAnswer(true)},
+	{"adders", "known|all|none", "who adds you to groups without asking; others invite you", 1, readAdders},
 	{"erase", "yes", "erase all that you have written here, for good", 1, readErase},
 	{"help", "", "show this", 0, always(Help{})},
 	{"quit", "", "end", 0, always(Quit{})},
@@ -177,6 +180,28 @@ func readLeave(c situation, _ []string) (Effect, error) {
 		return nil, pim.Errorf(pim.KindInvalid, "only a group can be left")
 	}
 	return Leave{c.open}, nil
+}
+
+// readAnswer reads an answer to the invitation into the open group.
+func readAnswer(no bool) func(situation, []string) (Effect, error) {
+	return func(c situation, _ []string) (Effect, error) {
+		if !c.open.IsGroup() {
+			return nil, pim.Errorf(pim.KindInvalid, "nobody is invited but into groups")
+		}
+		if no {
+			return Leave{c.open}, nil
+		}
+		return Accept{c.open}, nil
+	}
+}
+
+func readAdders(c situation, args []string) (Effect, error) {
+	for _, who := range []pim.Adders{pim.AddersKnown, pim.AddersAll, pim.AddersNone} {
+		if len(args) > 0 && args[0] == who.String() {
+			return Change{pim.Command{Kind: pim.CommandAdders, Subject: string(c.me), Adders: who}}, nil
+		}
+	}
+	return nil, nil
 }
 
 // readErase wants a word more than the command's name: nothing brings back what is erased.

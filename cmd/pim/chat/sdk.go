@@ -22,7 +22,15 @@ func (s *sdk) Do(ctx context.Context, e Effect) (pim.ClientMessageID, error) {
 	return Do(ctx, s.Client, e)
 }
 
-func (s *sdk) List(ctx context.Context) ([]client.Info, error) { return s.Conversations(ctx) }
+// List returns the invitations behind the conversations.
+func (s *sdk) List(ctx context.Context) ([]client.Info, error) {
+	list, err := s.Conversations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	invitations, err := s.Invitations(ctx)
+	return append(list, invitations...), err
+}
 
 func (s *sdk) Message(ctx context.Context, id pim.ConversationID, seq pim.Seq) (client.Message, error) {
 	return s.Conversation(id).Message(ctx, seq)

@@ -32,7 +32,11 @@ func line(e *pim.Entry, name func(pim.UserID) string) string {
 		text := said(e)
 		return who + ": " + text + mentions(e, text, name)
 	case pim.EntryCreate:
-		return fmt.Sprintf("* %s created the group: %s", who, users(e.Members, name))
+		line := fmt.Sprintf("* %s created the group: %s", who, users(e.Members, name))
+		if len(e.Invited) > 0 {
+			line += ", and invited " + users(e.Invited, name)
+		}
+		return line
 	case pim.EntryJoin:
 		return membership(e, "joined", "added", name)
 	case pim.EntryLeave:
@@ -139,10 +143,28 @@ func forwarded(c *content.Content, name func(pim.UserID) string) string {
 // membership says what a join or leave did, to the sender or to others. A leave
 // that is still in the outbox and names nobody is the sender's own.
 func membership(e *pim.Entry, self, others string, name func(pim.UserID) string) string {
+	if len(e.Invited) > 0 {
+		return invitation(e, others, name)
+	}
 	if len(e.Members) == 0 || len(e.Members) == 1 && e.Members[0] == e.Sender {
 		return fmt.Sprintf("* %s %s", name(e.Sender), self)
 	}
 	return fmt.Sprintf("* %s %s %s", name(e.Sender), others, users(e.Members, name))
+}
+
+// invitation says what a join or leave did that invites users, or ends invitations. others is what it did to members.
+func invitation(e *pim.Entry, others string, name func(pim.UserID) string) string {
+	line := "* " + name(e.Sender)
+	if len(e.Members) > 0 {
+		line += " " + others + " " + users(e.Members, name) + ", and"
+	}
+	switch {
+	case e.Kind != pim.EntryLeave:
+		return line + " invited " + users(e.Invited, name)
+	case len(e.Invited) == 1 && e.Invited[0] == e.Sender:
+		return line + " declined the invitation"
+	}
+	return line + " took back the invitation of " + users(e.Invited, name)
 }
 
 // Users lists users for people.

@@ -143,6 +143,7 @@ func (m *Model) states(c *client.Info) []state {
 		{c.Muted, state{"▽", "muted"}},
 		{m.blocked(c.ID), state{"⊘", "blocked"}},
 		{c.Left, state{"×", "left"}},
+		{c.Invited, state{"?", "an invitation: /accept or /decline"}},
 		{m.failed(c.ID) > 0, state{"✗", "not all is sent"}},
 	} {
 		if s.is {

@@ -38,8 +38,10 @@ export function RoomView({ chat, room }: { chat: Chat; room: Room }) {
   const toList = (): void => {
     location.hash = "";
   };
+  const invited = info?.invited === true;
+  const member = room.group && !info?.left && !invited && !room.outside;
   const choices = [
-    ...(room.group && !info?.left && !room.outside ? [{ label: t.members, act: () => setMembers(true) }] : []),
+    ...(member ? [{ label: t.members, act: () => setMembers(true) }] : []),
     { label: info?.pinned ? t.unpin : t.pin, act: () => void room.pin(!info?.pinned) },
     { label: info?.muted ? t.unmute : t.mute, act: () => void room.mute(!info?.muted) },
     {
@@ -61,7 +63,7 @@ export function RoomView({ chat, room }: { chat: Chat; room: Room }) {
           <h2 dir="auto">{title}</h2>
           <Subtitle room={room} />
         </div>
-        {room.group && !info?.left && !room.outside && (
+        {member && (
           <button type="button" class="plain" aria-label={t.members} title={t.members} onClick={() => setMembers(true)}>
             <Icon name="people" />
           </button>
@@ -69,7 +71,19 @@ export function RoomView({ chat, room }: { chat: Chat; room: Room }) {
         <Menu label={t.more} choices={choices} />
       </header>
       <History chat={chat} room={room} />
-      {info?.left || room.outside ? (
+      {invited ? (
+        <div class="gone-by" role="status">
+          <p>{t.invitedYou(info?.last?.sender ?? "")}</p>
+          <p class="answers">
+            <button type="button" class="primary" onClick={() => void room.answer(true)}>
+              {t.accept}
+            </button>
+            <button type="button" onClick={() => void room.answer(false)}>
+              {t.decline}
+            </button>
+          </p>
+        </div>
+      ) : info?.left || room.outside ? (
         <p class="gone-by" role="status">
           {info?.known ? t.left : t.noGroup}
         </p>

@@ -74,6 +74,8 @@ const Line = memo(function Line({ me, info, open, title, draft }: LineProps) {
             <>
               <em>{t.draft}</em> {draft}
             </>
+          ) : info.invited ? (
+            t.invitedYou(info.last?.sender ?? "")
           ) : info.left ? (
             t.left
           ) : (

@@ -3,6 +3,7 @@ import {
   CommandKind,
   type ConversationID,
   type Entry,
+  EntryKind,
   entityOf,
   inForce,
   makeCommand,
@@ -33,8 +34,13 @@ export class Info {
   readonly last: Entry | undefined;
   /** last came from the server's list: its payload is cut, and its device and client message ID are not known. */
   readonly lastCut: boolean;
-  /** The user is no longer a member. */
+  /** The user is no longer a member; not of an invitation. */
   readonly left: boolean;
+  /**
+   * The user is invited into the group, by the sender of last, and is no member: a join of oneself takes the invitation, a leave
+   * declines it.
+   */
+  readonly invited: boolean;
   /** As unread, by Conversation.markUnread. */
   readonly marked: boolean;
   readonly muted: boolean;
@@ -57,7 +63,10 @@ export class Info {
     this.mentions = read ? 0 : mentionedSince(row.mentioned, row.ownCount, row.ownAll, position);
     this.last = row.last;
     this.lastCut = row.lastCut;
-    this.left = row.left;
+    // Of what a user who is no member may read, the newest entry ended the membership, or invites.
+    const kind = row.last?.kind;
+    this.invited = row.left && (kind === EntryKind.create || kind === EntryKind.join);
+    this.left = row.left && !this.invited;
     this.marked = inForce(about(CommandKind.unread), 0);
     this.muted = inForce(about(CommandKind.mute), now);
     this.pinned = inForce(about(CommandKind.pin), now);

@@ -323,6 +323,9 @@ export function deliver(e: Engine, c: ConversationState, whole: Entry): void {
   if (entry.seq === c.newest) {
     c.recent = timeOf(entry);
   }
+  if (entry.invited.includes(user)) {
+    c.left = true; // who is invited is no member
+  }
   if (entry.members.includes(user)) {
     membership(e, c, entry);
   }

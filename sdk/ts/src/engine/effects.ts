@@ -148,6 +148,6 @@ export class Effects {
   makesRead(entry: Entry): boolean {
     const wrote = entry.kind === EntryKind.message && entry.sender === this.user();
     const joins = entry.kind === EntryKind.create || entry.kind === EntryKind.join;
-    return wrote || (joins && entry.members.includes(this.user()));
+    return wrote || (joins && entry.members.includes(this.user())) || entry.invited.includes(this.user());
   }
 }

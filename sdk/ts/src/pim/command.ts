@@ -31,9 +31,11 @@ export const CommandKind = {
   noReceipts: 7,
   /** Its subject is the user: hides from all others when the user is connected and writes, and from the user when others are. */
   noPresence: 8,
+  /** Its subject is the user: who adds the user to groups without asking. */
+  adders: 9,
 } as const satisfies Record<string, CommandKind>;
 
-const names = ["contact", "block", "mute", "pin", "read", "unread", "no-receipts", "no-presence"];
+const names = ["contact", "block", "mute", "pin", "read", "unread", "no-receipts", "no-presence", "adders"];
 
 /** Reports whether this version knows the kind. */
 export function isKnownCommand(kind: CommandKind): boolean {
@@ -59,7 +61,7 @@ export const maxCommandValue = 4 << 10;
 /** One change. Its operation ID is the client message ID of its entry. */
 export interface Command {
   readonly kind: CommandKind;
-  /** A user for contact, block, no-receipts and no-presence, else a conversation. */
+  /** A user for contact, block, no-receipts, no-presence and adders, else a conversation. */
   readonly subject: UserID | ConversationID;
   /** The contact is deleted, the block, mute, pin, unread, no-receipts or no-presence taken away. */
   readonly removed: boolean;
@@ -84,6 +86,8 @@ export interface Command {
   /** Of a read, with all: the Mentioned of the user at seq; the server writes both. */
   readonly named: number;
   readonly all: number;
+  /** Of adders: who adds the user to groups without asking, 0 whom the user knows, 1 everybody, 2 nobody. */
+  readonly adders: number;
   /** The newest seq of the user's own log that the device knew when the command was given. */
   readonly known: Seq;
   /** Fields of a later version, as they were encoded. */
@@ -102,6 +106,7 @@ const zero: Command = {
   shown: false,
   named: 0,
   all: 0,
+  adders: 0,
   known: 0,
   unknown: noBytes,
 };
@@ -129,6 +134,7 @@ export function checkCommand(c: Command): void {
     case CommandKind.block:
     case CommandKind.noReceipts:
     case CommandKind.noPresence:
+    case CommandKind.adders:
       checkUserID(c.subject);
       break;
     case CommandKind.mute:
@@ -151,6 +157,9 @@ export function checkCommand(c: Command): void {
   }
   if (c.until < 0 || (c.until !== 0 && c.kind !== CommandKind.mute)) {
     throw new PimError("invalid", `a ${name} command that ends at ${c.until} ms`);
+  }
+  if (c.adders > 2 || (c.adders !== 0 && (c.kind !== CommandKind.adders || c.removed))) {
+    throw new PimError("invalid", `a ${name} command that lets ${c.adders} add the user`);
   }
   if (read && (c.seq === 0 || c.removed)) {
     throw new PimError("invalid", "a read command names a seq, and is not taken away");

@@ -63,6 +63,8 @@ export interface Entry {
   readonly order: Millis;
   /** The users that a create, join or leave names. */
   readonly members: readonly UserID[];
+  /** Whom a create or join only invites, or whose invitation a leave ends; none of them is among members. */
+  readonly invited: readonly UserID[];
   /** Opaque to the server (invariant I9); at most maxPayload bytes. */
   readonly payload: Uint8Array;
   /** The message that an edit, recall, reaction or pin is about, see Fold; the last seq of an erase. */
@@ -100,6 +102,7 @@ const zero: Entry = {
   ahead: 0,
   order: 0,
   members: [],
+  invited: [],
   payload: noBytes,
   refers: 0,
   mentions: [],

@@ -17,6 +17,7 @@ export function encodeCommand(c: Command): Uint8Array {
     shown: c.shown,
     named: c.named,
     allCount: c.all,
+    adders: c.adders,
     unknown: c.unknown,
   });
 }
@@ -47,6 +48,7 @@ export function decodeCommand(payload: Uint8Array): Command {
     shown: m.shown,
     named: m.named,
     all: m.allCount,
+    adders: m.adders,
     unknown: m.unknown ?? noBytes,
   });
 }

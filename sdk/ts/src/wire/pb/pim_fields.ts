@@ -80,6 +80,7 @@ export const fields = {
     [19, "erased", "bool"],
     [20, "allCount", "uint64"],
     [21, "retainMs", "int64"],
+    [22, "invited", "string[]"],
   ],
   Mention: [
     [1, "user", "string"],
@@ -127,6 +128,7 @@ export const fields = {
     [10, "named", "uint64"],
     [11, "allCount", "uint64"],
     [12, "shown", "bool"],
+    [13, "adders", "enum"],
   ],
   Hello: [
     [1, "version", "uint32"],
@@ -244,6 +246,7 @@ export const fields = {
     [19, "front", "uint64"],
     [20, "allCount", "uint64"],
     [21, "readAll", "uint64"],
+    [22, "invited", "bool"],
   ],
   PIMPullReq: [
     [1, "requestId", "uint64"],
