@@ -22,6 +22,7 @@ type tokenClaims struct {
 	Expires   *numericDate `json:"exp"`
 	NotBefore *numericDate `json:"nbf"`
 	IssuedAt  *numericDate `json:"iat"`
+	ID        *string      `json:"jti"`
 }
 
 // UnmarshalJSON reads the body for package jwt, whose own reading is not strict.
@@ -46,6 +47,14 @@ func (b *tokenClaims) claims() (Claims, error) {
 	c := Claims{User: pim.UserID(b.Subject), Expires: b.Expires.time}
 	if err := c.User.Validate(); err != nil {
 		return Claims{}, unauthorized("the token's sub is no user ID", err)
+	}
+	if b.IssuedAt != nil {
+		c.Issued = b.IssuedAt.time
+	}
+	if b.ID != nil {
+		if c.ID = *b.ID; c.ID == "" || len(c.ID) > MaxTokenID {
+			return Claims{}, unauthorized("the token's jti has not 1 to 256 bytes", nil)
+		}
 	}
 	if b.Device != nil {
 		c.Device = pim.DeviceID(*b.Device)

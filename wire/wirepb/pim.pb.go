@@ -188,6 +188,7 @@ const (
 	ErrorKind_ERROR_KIND_INTERNAL        ErrorKind = 14
 	ErrorKind_ERROR_KIND_CONFLICT        ErrorKind = 15
 	ErrorKind_ERROR_KIND_CLOCK_UNHEALTHY ErrorKind = 16
+	ErrorKind_ERROR_KIND_REVOKED         ErrorKind = 17 // the token was good, and was revoked; or its user is blocked
 )
 
 // Enum value maps for ErrorKind.
@@ -210,6 +211,7 @@ var (
 		14: "ERROR_KIND_INTERNAL",
 		15: "ERROR_KIND_CONFLICT",
 		16: "ERROR_KIND_CLOCK_UNHEALTHY",
+		17: "ERROR_KIND_REVOKED",
 	}
 	ErrorKind_value = map[string]int32{
 		"ERROR_KIND_UNKNOWN":         0,
@@ -229,6 +231,7 @@ var (
 		"ERROR_KIND_INTERNAL":        14,
 		"ERROR_KIND_CONFLICT":        15,
 		"ERROR_KIND_CLOCK_UNHEALTHY": 16,
+		"ERROR_KIND_REVOKED":         17,
 	}
 )
 
@@ -4111,7 +4114,7 @@ const file_pim_proto_rawDesc = "" +
 	"\x11COMMAND_KIND_READ\x10\x05\x12\x17\n" +
 	"\x13COMMAND_KIND_UNREAD\x10\x06\x12\x1c\n" +
 	"\x18COMMAND_KIND_NO_RECEIPTS\x10\a\x12\x1c\n" +
-	"\x18COMMAND_KIND_NO_PRESENCE\x10\b*\xc9\x03\n" +
+	"\x18COMMAND_KIND_NO_PRESENCE\x10\b*\xe1\x03\n" +
 	"\tErrorKind\x12\x16\n" +
 	"\x12ERROR_KIND_UNKNOWN\x10\x00\x12\x16\n" +
 	"\x12ERROR_KIND_INVALID\x10\x01\x12\x1b\n" +
@@ -4130,7 +4133,8 @@ const file_pim_proto_rawDesc = "" +
 	"\x12ERROR_KIND_TIMEOUT\x10\r\x12\x17\n" +
 	"\x13ERROR_KIND_INTERNAL\x10\x0e\x12\x17\n" +
 	"\x13ERROR_KIND_CONFLICT\x10\x0f\x12\x1e\n" +
-	"\x1aERROR_KIND_CLOCK_UNHEALTHY\x10\x10B#Z!github.com/pim-im/pim/wire/wirepbb\x06proto3"
+	"\x1aERROR_KIND_CLOCK_UNHEALTHY\x10\x10\x12\x16\n" +
+	"\x12ERROR_KIND_REVOKED\x10\x11B#Z!github.com/pim-im/pim/wire/wirepbb\x06proto3"
 
 var (
 	file_pim_proto_rawDescOnce sync.Once
