@@ -116,4 +116,3 @@ func (s *Sessions) tokenOf(c *conn) uint64 {
 	defer sh.mu.RUnlock()
 	return sh.tokens[c]
 }
-

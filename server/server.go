@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/access"
 	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/bus"
 	"github.com/pim-im/pim/clock"
@@ -82,6 +83,8 @@ type Server struct {
 	identity string // of the engine, "" if it has none
 	clock    *clock.Watch
 	acks     *inbox.Acks
+	book     *access.Book
+	audit    *auditor
 	gateway  *gateway.Gateway
 	writers  *conv.Writers
 	sweeper  *retain.Sweeper // nil: the node is no writer
@@ -93,8 +96,9 @@ type Server struct {
 
 	departing departing
 
-	reloader *reloader
-	unready  atomic.Pointer[string] // why, as last logged; empty: it was ready
+	reloader     *reloader
+	recheckEvery time.Duration          // see the constant of that name
+	unready      atomic.Pointer[string] // why, as last logged; empty: it was ready
 
 	http, pprof, admin            *http.Server
 	listener, tcp, pprofL, adminL net.Listener
@@ -200,6 +204,8 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 	sessions := gateway.NewSessions(gateway.NewMetrics(s.metrics))
 	s.acks = inbox.NewAcks(st, s.log, sessions.Acknowledged)
 	s.acks.Register(s.metrics)
+	s.book = access.New(st)
+	s.audit = &auditor{dir: s.config.Data, now: s.clock.Relied, log: s.log}
 	var reader gateway.Reader = inbox.New(st)
 	if o.WrapReader != nil {
 		reader = o.WrapReader(reader)
@@ -235,7 +241,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 		writer = o.WrapWriter(writer)
 	}
 	s.gateway = gateway.New(gateway.Options{
-		Writer: writer, Sessions: sessions, Reader: reader, Acks: s.acks, Verifier: keys, Homes: homes, Store: s.identity, Logger: s.log,
+		Writer: writer, Sessions: sessions, Reader: reader, Acks: s.acks, Verifier: keys, Access: s.book, Homes: homes, Store: s.identity, Logger: s.log,
 		Now: s.clock.Relied, Doubt: s.clock.Gate, Mono: s.clock.Mono,
 		Presence: s.config.Presence, Retain: s.config.Retain, Overload: s.overload,
 		Full: s.full, Proxies: s.proxies, Lease: s.leaseCheck(),
@@ -314,6 +320,7 @@ func (s *Server) take(l *Listeners) {
 
 func (s *Server) serveAll() {
 	s.serving.Go(func() { s.reloader.run(s.stopping) })
+	s.serving.Go(func() { s.keepAccess(s.stopping) })
 	if s.overload != nil {
 		s.serving.Go(func() { s.watchOverload(s.stopping) })
 	}
@@ -448,6 +455,7 @@ func (s *Server) end() {
 	}{
 		{"a connection", s.gateway.Close},
 		{"a page", s.closePages},
+		{"the writing of when devices came", func() { s.flushDevices(context.Background()) }},
 		{"the removal of old messages", s.closeSweeper},
 		{"a commit", s.writers.CloseAtRest},
 		{"what goes to other nodes", s.cluster.leave},

@@ -23,6 +23,9 @@ type grammar struct {
 	Cluster    clusterCmd    `cmd:"" help:"Prepare the store of several nodes."`
 	Migrate    migrateCmd    `cmd:"" help:"Copy a store from one engine to another, and prove that nothing is lost; while all servers are stopped."`
 	Token      tokenCmd      `cmd:"" help:"Print a token that lets a user in."`
+	Revoke     revokeCmd     `cmd:"" help:"Have a running server refuse tokens that a user, a device has, or one token, and end their connections."`
+	User       userCmd       `cmd:"" help:"Block a user, end that, or show what is revoked."`
+	Audit      auditCmd      `cmd:"" help:"Print what operators had a server do, and who it was."`
 	Send       sendCmd       `cmd:"" help:"Send messages and wait until they are stored."`
 	Tail       tailCmd       `cmd:"" help:"Print a conversation's entries, and new ones as they come."`
 	List       listCmd       `cmd:"" help:"Print your conversations and what is unread, and change nothing."`

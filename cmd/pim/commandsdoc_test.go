@@ -87,6 +87,8 @@ func TestCommandsDocFields(t *testing.T) {
 		"pim serve":               {listening{}},
 		"pim cluster":             {clusterInitJSON{}, clusterRestoredJSON{}, server.ClusterStatus{}, server.NodeStatus{}, server.NodeReport{}, server.StoreReport{}},
 		"pim backup, pim restore": {backupJSON{}},
+		"pim revoke, pim user":    {server.Revoked{}, server.Standing{}},
+		"pim audit":               {server.Audit{}},
 	} {
 		want := map[string]bool{}
 		for _, v := range printed {
