@@ -184,6 +184,12 @@ func (b *Book) Standing(ctx context.Context, user pim.UserID) (*Standing, error)
 	return s, nil
 }
 
+// Last returns when something was done about user's access last; 0: never.
+func (b *Book) Last(ctx context.Context, user pim.UserID) (pim.Millis, error) {
+	c, _, err := store.Lookup(ctx, b.store, Revoked(user), keyAny)
+	return pim.Millis(c.Version), err
+}
+
 // pageCells is how many cells are listed at a time.
 const pageCells = 256
 

@@ -169,6 +169,9 @@ func TestDevices(t *testing.T) {
 	b.Note("alice", "d007", at+access.UsedEvery)
 	b.Note("alice", "d007", at-access.UsedEvery)
 	b.Note("bob", "phone", at)
+	if page, more, err := b.Devices(t.Context(), "alice", "d240"); err != nil || more || len(page) != 9 {
+		t.Errorf("what is not stored yet: %d devices, more %v: %v", len(page), more, err)
+	}
 	if err := b.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}

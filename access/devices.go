@@ -107,6 +107,13 @@ func (b *Book) Devices(ctx context.Context, user pim.UserID, after pim.DeviceID)
 			upTo = cells[last].Key
 		}
 	}
+	b.mu.Lock()
+	for key, at := range b.used { // what is not stored yet
+		if key.user == user && key.device > after {
+			found[key.device] = max(found[key.device], at)
+		}
+	}
+	b.mu.Unlock()
 	standing, err := b.Standing(ctx, user)
 	if err != nil {
 		return nil, false, err

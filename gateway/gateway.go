@@ -76,8 +76,9 @@ type Options struct {
 	Reader   Reader
 	Acks     Acks
 	Verifier Verifier
-	Access   Access // nil: nothing is revoked
-	Homes    Homes  // nil: this is the only node
+	Access   Access  // nil: nothing is revoked
+	Devices  Devices // nil: nothing is told of devices
+	Homes    Homes   // nil: this is the only node
 	Limits   Limits
 	Presence bool                                      // tell who is connected and who writes
 	Retain   time.Duration                             // for how long the server keeps entries, to tell clients; 0: for ever

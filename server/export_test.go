@@ -15,6 +15,9 @@ func (s *Server) Recheck(away time.Duration) {
 	r.look(context.Background(), s.stopping)
 }
 
+// FlushDevices stores when devices came.
+func (s *Server) FlushDevices() { s.flushDevices(context.Background()) }
+
 // MetricNames returns the names of all metrics that s registered, also of those that have counted nothing.
 func (s *Server) MetricNames() (names []string) {
 	descs := make(chan *prometheus.Desc)

@@ -154,3 +154,44 @@ func TestRevokedBehindTheBus(t *testing.T) {
 	nodes[1].Recheck(access.Kept) // the journal has forgotten
 	bob.isRevoked()
 }
+
+// A user sees all devices, and signs one out that is connected to another node.
+func TestAUserSignsADeviceOut(t *testing.T) {
+	nodes := startNodes(t, bustest.NewNetwork(), nil, "a", "b")
+	phone, _ := nodes[1].holds("alice", "phone")
+	phone.online()
+	laptop, _ := nodes[0].holds("alice", "laptop")
+	laptop.online()
+	go func() {
+		for range laptop.Events() {
+		}
+	}()
+	for device, kind := range map[pim.DeviceID]pim.Kind{"laptop": pim.KindInvalid, "tablet": pim.KindNotFound, "a/b": pim.KindInvalid} {
+		if err := laptop.SignOut(t.Context(), device); pim.KindOf(err) != kind {
+			t.Errorf("%s: %v", device, err)
+		}
+	}
+	for _, n := range nodes {
+		n.FlushDevices()
+	}
+	if err := laptop.SignOut(t.Context(), "phone"); err != nil {
+		t.Fatal(err)
+	}
+	phone.isRevoked()
+	page, err := laptop.Devices(t.Context(), "")
+	if err != nil || len(page.Devices) != 2 || page.Next != "" {
+		t.Fatalf("%+v: %v", page, err)
+	}
+	hour := pim.Millis(access.UsedEvery)
+	for _, d := range page.Devices {
+		if ago := pim.MillisOf(time.Now()) - d.Used; ago < 0 || ago > 3*hour || d.Used%hour != 0 || (d.SignedOut != 0) != (d.ID == "phone") {
+			t.Errorf("%+v", d)
+		}
+	}
+	if err := laptop.SignOut(t.Context(), "phone"); err != nil { // waits a second, as it is told
+		t.Error(err)
+	}
+	if page, err := laptop.Devices(t.Context(), "laptop"); err != nil || len(page.Devices) != 1 || page.Devices[0].ID != "phone" {
+		t.Errorf("%+v: %v", page, err)
+	}
+}

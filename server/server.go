@@ -241,7 +241,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 		writer = o.WrapWriter(writer)
 	}
 	s.gateway = gateway.New(gateway.Options{
-		Writer: writer, Sessions: sessions, Reader: reader, Acks: s.acks, Verifier: keys, Access: s.book, Homes: homes, Store: s.identity, Logger: s.log,
+		Writer: writer, Sessions: sessions, Reader: reader, Acks: s.acks, Verifier: keys, Access: s.book, Devices: devices{s}, Homes: homes, Store: s.identity, Logger: s.log,
 		Now: s.clock.Relied, Doubt: s.clock.Gate, Mono: s.clock.Mono,
 		Presence: s.config.Presence, Retain: s.config.Retain, Overload: s.overload,
 		Full: s.full, Proxies: s.proxies, Lease: s.leaseCheck(),

@@ -29,6 +29,7 @@ type grammar struct {
 	Send       sendCmd       `cmd:"" help:"Send messages and wait until they are stored."`
 	Tail       tailCmd       `cmd:"" help:"Print a conversation's entries, and new ones as they come."`
 	List       listCmd       `cmd:"" help:"Print your conversations and what is unread, and change nothing."`
+	Devices    devicesCmd    `cmd:"" help:"Print your devices, or sign one of them out."`
 	Settings   settingsCmd   `cmd:"" help:"Print your contacts, blocks, mutes, pins, marks, and what is switched off."`
 	Chat       chatCmd       `cmd:"" help:"Chat, on the whole terminal; line by line if input or output is none."`
 	Group      groupCmd      `cmd:"" help:"Create groups; join and leave them."`

@@ -82,6 +82,7 @@ func TestCommandsDocFields(t *testing.T) {
 		"pim read, pim unread":    {readJSON{}},
 		"pim retain":              {retentionJSON{}},
 		"pim group":               {memberJSON{}},
+		"pim devices":             {deviceJSON{}},
 		"pim receipts":            {directReceipt{}, groupReceipt{}, readerJSON{}},
 		"pim look":                {lookDirectJSON{}, lookGroupJSON{}, typingJSON{}, presenceJSON{}},
 		"pim serve":               {listening{}},

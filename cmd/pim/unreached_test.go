@@ -22,7 +22,7 @@ var clientCommands = []string{
 	"erase --to bob", "erase --to bob --dry-run", "erase --all", "retain --to bob", "retain --to bob 30d",
 	"mute --to bob", "pin --to bob", "block bob", "contact bob Bob",
 	"read --to bob", "unread --to bob",
-	"receipts --to bob", "receipts --switch off", "look --to bob", "look --switch off",
+	"devices", "devices sign-out phone", "receipts --to bob", "receipts --switch off", "look --to bob", "look --switch off",
 }
 
 // The list above leaves no command out: those that are a device of a user.

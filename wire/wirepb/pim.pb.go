@@ -3376,6 +3376,189 @@ func (x *Member) GetSinceMs() int64 {
 	return 0
 }
 
+// PIMDevicesReq asks for the user's own devices, or signs one of them out.
+type PIMDevicesReq struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RequestId     uint64                 `protobuf:"varint,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	After         string                 `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`                    // next_after of the page before; empty for the first
+	SignOut       string                 `protobuf:"bytes,3,opt,name=sign_out,json=signOut,proto3" json:"sign_out,omitempty"` // a device: tokens that it has been given so far are good for it no more; empty: none is signed out
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PIMDevicesReq) Reset() {
+	*x = PIMDevicesReq{}
+	mi := &file_pim_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PIMDevicesReq) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PIMDevicesReq) ProtoMessage() {}
+
+func (x *PIMDevicesReq) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PIMDevicesReq.ProtoReflect.Descriptor instead.
+func (*PIMDevicesReq) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *PIMDevicesReq) GetRequestId() uint64 {
+	if x != nil {
+		return x.RequestId
+	}
+	return 0
+}
+
+func (x *PIMDevicesReq) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *PIMDevicesReq) GetSignOut() string {
+	if x != nil {
+		return x.SignOut
+	}
+	return ""
+}
+
+// PIMDevicesResp answers PIMDevicesReq with a page of the devices, or, if one was signed out, with that one.
+type PIMDevicesResp struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RequestId     uint64                 `protobuf:"varint,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Devices       []*Device              `protobuf:"bytes,2,rep,name=devices,proto3" json:"devices,omitempty"`                      // ascending by device
+	NextAfter     string                 `protobuf:"bytes,3,opt,name=next_after,json=nextAfter,proto3" json:"next_after,omitempty"` // empty on the last page
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PIMDevicesResp) Reset() {
+	*x = PIMDevicesResp{}
+	mi := &file_pim_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PIMDevicesResp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PIMDevicesResp) ProtoMessage() {}
+
+func (x *PIMDevicesResp) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PIMDevicesResp.ProtoReflect.Descriptor instead.
+func (*PIMDevicesResp) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *PIMDevicesResp) GetRequestId() uint64 {
+	if x != nil {
+		return x.RequestId
+	}
+	return 0
+}
+
+func (x *PIMDevicesResp) GetDevices() []*Device {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
+func (x *PIMDevicesResp) GetNextAfter() string {
+	if x != nil {
+		return x.NextAfter
+	}
+	return ""
+}
+
+// Device is one of the user's devices.
+type Device struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Device        string                 `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
+	UsedMs        int64                  `protobuf:"varint,2,opt,name=used_ms,json=usedMs,proto3" json:"used_ms,omitempty"`                  // when it was here last, in full hours, ms since 1970; 0: not known
+	SignedOutMs   int64                  `protobuf:"varint,3,opt,name=signed_out_ms,json=signedOutMs,proto3" json:"signed_out_ms,omitempty"` // tokens issued before are not good for it, ms since 1970; 0: never signed out
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Device) Reset() {
+	*x = Device{}
+	mi := &file_pim_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Device) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Device) ProtoMessage() {}
+
+func (x *Device) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Device.ProtoReflect.Descriptor instead.
+func (*Device) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *Device) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *Device) GetUsedMs() int64 {
+	if x != nil {
+		return x.UsedMs
+	}
+	return 0
+}
+
+func (x *Device) GetSignedOutMs() int64 {
+	if x != nil {
+		return x.SignedOutMs
+	}
+	return 0
+}
+
 type PIMTimeReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	T1            int64                  `protobuf:"varint,1,opt,name=t1,proto3" json:"t1,omitempty"` // client's clock at transmission, in any unit: it comes back as it is
@@ -3385,7 +3568,7 @@ type PIMTimeReq struct {
 
 func (x *PIMTimeReq) Reset() {
 	*x = PIMTimeReq{}
-	mi := &file_pim_proto_msgTypes[35]
+	mi := &file_pim_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3397,7 +3580,7 @@ func (x *PIMTimeReq) String() string {
 func (*PIMTimeReq) ProtoMessage() {}
 
 func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[35]
+	mi := &file_pim_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3410,7 +3593,7 @@ func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeReq.ProtoReflect.Descriptor instead.
 func (*PIMTimeReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{35}
+	return file_pim_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PIMTimeReq) GetT1() int64 {
@@ -3431,7 +3614,7 @@ type PIMTimeResp struct {
 
 func (x *PIMTimeResp) Reset() {
 	*x = PIMTimeResp{}
-	mi := &file_pim_proto_msgTypes[36]
+	mi := &file_pim_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3443,7 +3626,7 @@ func (x *PIMTimeResp) String() string {
 func (*PIMTimeResp) ProtoMessage() {}
 
 func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[36]
+	mi := &file_pim_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3456,7 +3639,7 @@ func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeResp.ProtoReflect.Descriptor instead.
 func (*PIMTimeResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{36}
+	return file_pim_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PIMTimeResp) GetT1() int64 {
@@ -3490,7 +3673,7 @@ type PIMPing struct {
 
 func (x *PIMPing) Reset() {
 	*x = PIMPing{}
-	mi := &file_pim_proto_msgTypes[37]
+	mi := &file_pim_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3502,7 +3685,7 @@ func (x *PIMPing) String() string {
 func (*PIMPing) ProtoMessage() {}
 
 func (x *PIMPing) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[37]
+	mi := &file_pim_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3515,7 +3698,7 @@ func (x *PIMPing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPing.ProtoReflect.Descriptor instead.
 func (*PIMPing) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{37}
+	return file_pim_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PIMPing) GetNonce() uint64 {
@@ -3544,7 +3727,7 @@ type PIMPong struct {
 
 func (x *PIMPong) Reset() {
 	*x = PIMPong{}
-	mi := &file_pim_proto_msgTypes[38]
+	mi := &file_pim_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3556,7 +3739,7 @@ func (x *PIMPong) String() string {
 func (*PIMPong) ProtoMessage() {}
 
 func (x *PIMPong) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[38]
+	mi := &file_pim_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3569,7 +3752,7 @@ func (x *PIMPong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPong.ProtoReflect.Descriptor instead.
 func (*PIMPong) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{38}
+	return file_pim_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PIMPong) GetNonce() uint64 {
@@ -3607,7 +3790,7 @@ type PIMGoAway struct {
 
 func (x *PIMGoAway) Reset() {
 	*x = PIMGoAway{}
-	mi := &file_pim_proto_msgTypes[39]
+	mi := &file_pim_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3619,7 +3802,7 @@ func (x *PIMGoAway) String() string {
 func (*PIMGoAway) ProtoMessage() {}
 
 func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[39]
+	mi := &file_pim_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3632,7 +3815,7 @@ func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMGoAway.ProtoReflect.Descriptor instead.
 func (*PIMGoAway) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{39}
+	return file_pim_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PIMGoAway) GetCode() uint32 {
@@ -3687,7 +3870,7 @@ type PIMError struct {
 
 func (x *PIMError) Reset() {
 	*x = PIMError{}
-	mi := &file_pim_proto_msgTypes[40]
+	mi := &file_pim_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3699,7 +3882,7 @@ func (x *PIMError) String() string {
 func (*PIMError) ProtoMessage() {}
 
 func (x *PIMError) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[40]
+	mi := &file_pim_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3712,7 +3895,7 @@ func (x *PIMError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMError.ProtoReflect.Descriptor instead.
 func (*PIMError) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{40}
+	return file_pim_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *PIMError) GetKind() ErrorKind {
@@ -4061,7 +4244,22 @@ const file_pim_proto_rawDesc = "" +
 	"\x06Member\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x14\n" +
 	"\x05since\x18\x02 \x01(\x04R\x05since\x12\x19\n" +
-	"\bsince_ms\x18\x03 \x01(\x03R\asinceMs\"\x1c\n" +
+	"\bsince_ms\x18\x03 \x01(\x03R\asinceMs\"_\n" +
+	"\rPIMDevicesReq\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\x04R\trequestId\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\x12\x19\n" +
+	"\bsign_out\x18\x03 \x01(\tR\asignOut\"x\n" +
+	"\x0ePIMDevicesResp\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\x04R\trequestId\x12(\n" +
+	"\adevices\x18\x02 \x03(\v2\x0e.pim.v1.DeviceR\adevices\x12\x1d\n" +
+	"\n" +
+	"next_after\x18\x03 \x01(\tR\tnextAfter\"]\n" +
+	"\x06Device\x12\x16\n" +
+	"\x06device\x18\x01 \x01(\tR\x06device\x12\x17\n" +
+	"\aused_ms\x18\x02 \x01(\x03R\x06usedMs\x12\"\n" +
+	"\rsigned_out_ms\x18\x03 \x01(\x03R\vsignedOutMs\"\x1c\n" +
 	"\n" +
 	"PIMTimeReq\x12\x0e\n" +
 	"\x02t1\x18\x01 \x01(\x03R\x02t1\"=\n" +
@@ -4149,7 +4347,7 @@ func file_pim_proto_rawDescGZIP() []byte {
 }
 
 var file_pim_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_pim_proto_goTypes = []any{
 	(EntryKind)(0),         // 0: pim.v1.EntryKind
 	(CommandKind)(0),       // 1: pim.v1.CommandKind
@@ -4189,12 +4387,15 @@ var file_pim_proto_goTypes = []any{
 	(*PIMMembersReq)(nil),  // 35: pim.v1.PIMMembersReq
 	(*PIMMembersResp)(nil), // 36: pim.v1.PIMMembersResp
 	(*Member)(nil),         // 37: pim.v1.Member
-	(*PIMTimeReq)(nil),     // 38: pim.v1.PIMTimeReq
-	(*PIMTimeResp)(nil),    // 39: pim.v1.PIMTimeResp
-	(*PIMPing)(nil),        // 40: pim.v1.PIMPing
-	(*PIMPong)(nil),        // 41: pim.v1.PIMPong
-	(*PIMGoAway)(nil),      // 42: pim.v1.PIMGoAway
-	(*PIMError)(nil),       // 43: pim.v1.PIMError
+	(*PIMDevicesReq)(nil),  // 38: pim.v1.PIMDevicesReq
+	(*PIMDevicesResp)(nil), // 39: pim.v1.PIMDevicesResp
+	(*Device)(nil),         // 40: pim.v1.Device
+	(*PIMTimeReq)(nil),     // 41: pim.v1.PIMTimeReq
+	(*PIMTimeResp)(nil),    // 42: pim.v1.PIMTimeResp
+	(*PIMPing)(nil),        // 43: pim.v1.PIMPing
+	(*PIMPong)(nil),        // 44: pim.v1.PIMPong
+	(*PIMGoAway)(nil),      // 45: pim.v1.PIMGoAway
+	(*PIMError)(nil),       // 46: pim.v1.PIMError
 }
 var file_pim_proto_depIdxs = []int32{
 	0,  // 0: pim.v1.Entry.kind:type_name -> pim.v1.EntryKind
@@ -4221,12 +4422,13 @@ var file_pim_proto_depIdxs = []int32{
 	34, // 21: pim.v1.PIMReceiptResp.readers:type_name -> pim.v1.Reader
 	33, // 22: pim.v1.PIMReceipt.receipts:type_name -> pim.v1.Receipt
 	37, // 23: pim.v1.PIMMembersResp.members:type_name -> pim.v1.Member
-	2,  // 24: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	40, // 24: pim.v1.PIMDevicesResp.devices:type_name -> pim.v1.Device
+	2,  // 25: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_pim_proto_init() }
@@ -4240,7 +4442,7 @@ func file_pim_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pim_proto_rawDesc), len(file_pim_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   41,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

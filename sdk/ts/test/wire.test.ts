@@ -72,13 +72,21 @@ function has(frame: Frame | undefined, name: string, fields: JsonValue): asserts
   assert.deepEqual(toMessage(schema, frame.body), fromJson(schema, fields));
 }
 
+/** Frames that the SDK leaves out, and skips. */
+const leftOut = ["PIMDevicesReq", "PIMDevicesResp"];
+
 test("vectors", async (t) => {
   const covered = new Set<string>();
   for (const v of casesOf<Vector[]>(vectorsFile)) {
     await t.test(v.name, () => {
-      covered.add(v.frame);
       const bytes = fromHex(v.hex);
       const frame = decode(bytes);
+      if (leftOut.includes(v.frame)) {
+        assert.equal(frame, undefined);
+        ran(vectorsFile, v.name);
+        return;
+      }
+      covered.add(v.frame);
       has(frame, v.frame, v.fields);
       assert.equal(bytes[0], v.type);
       assert.equal(toHex(encode(frame)), v.hex, "encoded again");
