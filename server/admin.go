@@ -124,7 +124,7 @@ func (s *Server) orderRevoke(w http.ResponseWriter, r *http.Request) {
 		end := s.audit.begin(r.Context(), Audit{Act: order.act(), User: order.User, Device: order.Device, Token: order.Token, Before: order.Before})
 		done, err := s.revoke(r.Context(), order)
 		end(err, done.Ended)
-		s.log.Info("an order to revoke", "user", string(order.User), "device", string(order.Device), "block", order.Block, "unblock", order.Unblock, "ended", done.Ended, "error", err)
+		s.log.Info("an order about a user's access", "act", order.act(), "ended", done.Ended, "missed", done.Missed, "error", err) // the audit log has the user
 		answer(w, done, err)
 	}
 }

@@ -40,6 +40,6 @@ func (d devices) SignOut(ctx context.Context, user pim.UserID, device pim.Device
 	if err != nil {
 		return access.Device{}, err
 	}
-	s.log.Info("a user has signed a device out", "user", string(user), "device", string(device), "ended", done.Ended)
+	s.log.Debug("a user has signed a device out", "user", string(user), "device", string(device), "ended", done.Ended)
 	return access.Device{ID: device, SignedOut: done.At}, nil
 }
