@@ -9,6 +9,8 @@
 //	nbf     when it begins; optional, honoured
 //	iat     when it was issued; optional, must not lie in the future
 //	device  if present, the only device that may use the token
+//	iss     who issued it; checked if its key has an issuer
+//	aud     whom it is for, one or several; checked if its key has an audience
 //	jti     the token's ID, by which it can be revoked; optional, 1 to 256 bytes
 //
 // Names of claims are exact, each stands once, and claims of other names are ignored. A
@@ -58,6 +60,8 @@ type key struct {
 	verify      crypto.PublicKey  // ed25519.PublicKey, *ecdsa.PublicKey or []byte
 	sign        crypto.PrivateKey // nil if the key can only verify
 	created     time.Time
+	issuer      string // the iss that tokens must have; empty: any
+	audience    string // what must be among their aud; empty: any
 	development bool
 	dull        bool         // its secret does not look random
 	withdrawn   *atomic.Bool // see Claims
