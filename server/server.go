@@ -100,17 +100,17 @@ type Server struct {
 	recheckEvery time.Duration          // see the constant of that name
 	unready      atomic.Pointer[string] // why, as last logged; empty: it was ready
 
-	http, pprof, admin            *http.Server
-	listener, tcp, pprofL, adminL net.Listener
-	serving                       sync.WaitGroup
-	stopping                      chan struct{} // closed when Shutdown begins
-	once                          sync.Once
-	ending                        atomic.Value  // string: the part whose end Shutdown waits for
-	ended                         chan struct{} // closed when all parts have ended
-	endErr                        error         // of the store's end
-	failed                        chan struct{} // closed when a listener has ended by itself
-	failOnce                      sync.Once
-	err                           error // why failed is closed
+	http, pprof, admin, watched             *http.Server
+	listener, tcp, pprofL, adminL, watchedL net.Listener
+	serving                                 sync.WaitGroup
+	stopping                                chan struct{} // closed when Shutdown begins
+	once                                    sync.Once
+	ending                                  atomic.Value  // string: the part whose end Shutdown waits for
+	ended                                   chan struct{} // closed when all parts have ended
+	endErr                                  error         // of the store's end
+	failed                                  chan struct{} // closed when a listener has ended by itself
+	failOnce                                sync.Once
+	err                                     error // why failed is closed
 }
 
 // New opens the store and the keys and puts the parts together. Start makes the server
@@ -313,6 +313,7 @@ func (s *Server) Start(ctx context.Context) error {
 // take makes l the server's own.
 func (s *Server) take(l *Listeners) {
 	s.listener, s.tcp, s.pprofL = s.proxies.Listen(l.HTTP, s.config.HandshakeTimeout), l.TCP, l.Pprof
+	s.watchedL = l.Metrics
 	if s.tcp != nil {
 		s.tcp = s.proxies.Listen(s.tcp, s.config.HandshakeTimeout)
 	}
@@ -346,6 +347,10 @@ func (s *Server) serveAll() {
 		s.pprof = &http.Server{Handler: pprofPages(), ReadHeaderTimeout: s.config.HandshakeTimeout}
 		s.serving.Go(func() { s.fail(s.pprof.Serve(s.pprofL)) })
 	}
+	if s.watchedL != nil {
+		s.watched = s.serverFor(s.watchedPages())
+		s.serving.Go(func() { s.fail(s.watched.Serve(s.watchedL)) })
+	}
 	if _, embedded := s.engine.(*pebble.Store); embedded || s.config.Store != "" || s.cluster != nil {
 		s.serveAdmin()
 	}
@@ -371,6 +376,14 @@ func (s *Server) TCPAddr() string {
 		return ""
 	}
 	return s.tcp.Addr().String()
+}
+
+// MetricsAddr returns the address of /metrics alone, "" if it is at Addr.
+func (s *Server) MetricsAddr() string {
+	if s.watchedL == nil {
+		return ""
+	}
+	return s.watchedL.Addr().String()
 }
 
 // PprofAddr returns the address of Go's profiler, "" if that is turned off.
@@ -476,12 +489,12 @@ func (s *Server) closeSweeper() {
 }
 
 func (s *Server) closePages() {
-	for _, h := range []*http.Server{s.http, s.pprof, s.admin} {
+	for _, h := range []*http.Server{s.http, s.pprof, s.admin, s.watched} {
 		if h != nil {
 			h.Close()
 		}
 	}
-	for _, l := range []net.Listener{s.listener, s.pprofL, s.adminL} {
+	for _, l := range []net.Listener{s.listener, s.pprofL, s.adminL, s.watchedL} {
 		if l != nil {
 			l.Close()
 		}
