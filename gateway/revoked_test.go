@@ -2,11 +2,15 @@ package gateway
 
 import (
 	"context"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/access"
+	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/store/storetest"
 	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
@@ -134,5 +138,32 @@ func TestTokensOfConnectionsAreForgotten(t *testing.T) {
 	x.eventually("the connection is gone", func() bool { return x.gw.Open() == 0 })
 	if n := tokens(); n != 0 {
 		t.Errorf("%d tokens", n)
+	}
+}
+
+// counting is a Verifier that counts what it judges.
+type counting struct {
+	Verifier
+	judged atomic.Int64
+}
+
+func (v *counting) Verify(token string, now time.Time) (account.Claims, error) {
+	v.judged.Add(1)
+	return v.Verifier.Verify(token, now)
+}
+
+// A connection has one try: whoever guesses tokens needs a new connection for each, and these have rates.
+func TestAConnectionShowsOneToken(t *testing.T) {
+	v := &counting{}
+	x := newLabWith(t, nil, func(x *lab, o *Options) { v.Verifier, o.Verifier = x, v })
+	p := x.dial(false)
+	guesses := make([]wire.Message, 100)
+	for i := range guesses {
+		guesses[i] = &wirepb.Hello{Version: wire.Version, Token: "bad" + strconv.Itoa(i), Device: "phone"}
+	}
+	p.send(guesses...)
+	p.closedWith(wire.CodeUnauthorized)
+	if n := v.judged.Load(); n != 1 {
+		t.Errorf("%d tokens were judged", n)
 	}
 }
