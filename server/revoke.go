@@ -177,6 +177,12 @@ func (s *Server) keepAccess(stop <-chan struct{}) {
 	}
 }
 
+// endAccess waits for keepAccess, and stores when the last devices have gone.
+func (s *Server) endAccess() {
+	s.keeping.Wait()
+	s.flushDevices(context.Background())
+}
+
 func (s *Server) flushDevices(ctx context.Context) {
 	if err := s.book.Flush(ctx); err != nil {
 		s.log.Warn("when devices came is not stored", "error", err)

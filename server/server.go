@@ -96,14 +96,14 @@ type Server struct {
 
 	departing departing
 
-	reloader     *reloader
-	recheckEvery time.Duration          // see the constant of that name
-	unready      atomic.Pointer[string] // why, as last logged; empty: it was ready
+	reloader *reloader
+	unready  atomic.Pointer[string] // why, as last logged; empty: it was ready
 
 	http, pprof, admin, watched             *http.Server
 	listener, tcp, pprofL, adminL, watchedL net.Listener
 	serving                                 sync.WaitGroup
-	stopping                                chan struct{} // closed when Shutdown begins
+	keeping                                 sync.WaitGroup // keepAccess
+	stopping                                chan struct{}  // closed when Shutdown begins
 	once                                    sync.Once
 	ending                                  atomic.Value  // string: the part whose end Shutdown waits for
 	ended                                   chan struct{} // closed when all parts have ended
@@ -321,7 +321,7 @@ func (s *Server) take(l *Listeners) {
 
 func (s *Server) serveAll() {
 	s.serving.Go(func() { s.reloader.run(s.stopping) })
-	s.serving.Go(func() { s.keepAccess(s.stopping) })
+	s.keeping.Go(func() { s.keepAccess(s.stopping) })
 	if s.overload != nil {
 		s.serving.Go(func() { s.watchOverload(s.stopping) })
 	}
@@ -468,10 +468,10 @@ func (s *Server) end() {
 	}{
 		{"a connection", s.gateway.Close},
 		{"a page", s.closePages},
-		{"the writing of when devices came", func() { s.flushDevices(context.Background()) }},
 		{"the removal of old messages", s.closeSweeper},
 		{"a commit", s.writers.CloseAtRest},
 		{"what goes to other nodes", s.cluster.leave},
+		{"the writing of when devices came", s.endAccess},
 		{"the writing of acknowledgements", s.acks.Close},
 		{"the bus", s.cluster.close},
 		{"the clock", s.clock.Close},
