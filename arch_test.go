@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"."},
 	{"wire", "store", "clock", "strictjson", "username", "bus", "crew", "wholefile"},
 	{"inbox", "account", "limit", "placement", "web"},
-	{"conv"}, // its writers fill the inboxes
+	{"conv", "access"}, // writers fill the inboxes
 	{"gateway", "retain", "lbs", "route"},
 	{"home"},
 	{"server"},

@@ -30,13 +30,14 @@ const (
 	KindInternal       Kind = 14 // a defect; the server's log says more
 	KindConflict       Kind = 15 // the ID, or what else was asked for, is already in use
 	KindClockUnhealthy Kind = 16 // the node's clock is off; it does not write
-	kindEnd            Kind = 17
+	KindRevoked        Kind = 17 // the token was good, and was revoked; or its user is blocked
+	kindEnd            Kind = 18
 )
 
 var kindNames = [kindEnd]string{
 	"unknown", "invalid", "unauthorized", "forbidden", "not_member", "not_found", "too_large",
 	"overloaded", "unavailable", "disk_full", "corrupt", "unsupported", "replaced", "timeout", "internal",
-	"conflict", "clock_unhealthy",
+	"conflict", "clock_unhealthy", "revoked",
 }
 
 // String returns the kind's stable name, as in metrics and JSON.

@@ -120,7 +120,7 @@ func TestErrors(t *testing.T) {
 		}
 		names[k.String()] = k
 	}
-	if len(names) != 17 {
+	if len(names) != 18 {
 		t.Errorf("%d kinds have names", len(names))
 	}
 }

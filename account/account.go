@@ -9,6 +9,9 @@
 //	nbf     when it begins; optional, honoured
 //	iat     when it was issued; optional, must not lie in the future
 //	device  if present, the only device that may use the token
+//	iss     who issued it; checked if its key has an issuer
+//	aud     whom it is for, one or several; checked if its key has an audience
+//	jti     the token's ID, by which it can be revoked; optional, 1 to 256 bytes
 //
 // Names of claims are exact, each stands once, and claims of other names are ignored. A
 // token whose JSON is not strict (RFC 7493) is refused. A token's header names the key
@@ -33,6 +36,8 @@ import (
 const (
 	// MaxTokenBytes is the length of the longest token that Verify looks at.
 	MaxTokenBytes = 8 << 10
+	// MaxTokenID is how many bytes a token's jti has at most.
+	MaxTokenID = 256
 	// Leeway is how far the clocks of the issuer of a token and of the server may
 	// differ: a token is valid for this long before its nbf and its iat, and after
 	// its exp.
@@ -55,6 +60,8 @@ type key struct {
 	verify      crypto.PublicKey  // ed25519.PublicKey, *ecdsa.PublicKey or []byte
 	sign        crypto.PrivateKey // nil if the key can only verify
 	created     time.Time
+	issuer      string // the iss that tokens must have; empty: any
+	audience    string // what must be among their aud; empty: any
 	development bool
 	dull        bool         // its secret does not look random
 	withdrawn   *atomic.Bool // see Claims
@@ -64,6 +71,8 @@ type key struct {
 type Claims struct {
 	User    pim.UserID
 	Device  pim.DeviceID // the only device that may use the token; empty: any
+	ID      string       // the token's own, its jti; empty: it has none
+	Issued  time.Time    // its iat, in full seconds; zero: it does not say
 	Expires time.Time    // the connection must end then, or at most Leeway later
 	// Withdrawn turns true when the key that signed the token has left the key file, or
 	// another key has taken its ID there: the connection must end then. Nil: never.

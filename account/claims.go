@@ -3,6 +3,7 @@ package account
 import (
 	"encoding/base64"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/strictjson"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
 )
 
@@ -22,6 +24,11 @@ type tokenClaims struct {
 	Expires   *numericDate `json:"exp"`
 	NotBefore *numericDate `json:"nbf"`
 	IssuedAt  *numericDate `json:"iat"`
+	ID        *string      `json:"jti"`
+
+	// Of any form, unless the key says what they must be.
+	Issuer   jsontext.Value `json:"iss"`
+	Audience jsontext.Value `json:"aud"`
 }
 
 // UnmarshalJSON reads the body for package jwt, whose own reading is not strict.
@@ -41,11 +48,42 @@ func (b *tokenClaims) GetIssuer() (string, error)              { return "", nil 
 func (b *tokenClaims) GetSubject() (string, error)             { return b.Subject, nil }
 func (b *tokenClaims) GetAudience() (jwt.ClaimStrings, error)  { return nil, nil }
 
+// expects returns why a token of k is not from its issuer, or not for its audience.
+func (k *key) expects(b *tokenClaims) error {
+	if k.issuer != "" {
+		var issuer string
+		if strictjson.Unmarshal(b.Issuer, &issuer) != nil || issuer != k.issuer {
+			return unauthorized("the token's iss is not that of its key", nil)
+		}
+	}
+	if k.audience != "" {
+		var one string
+		var several []string
+		if strictjson.Unmarshal(b.Audience, &one) == nil {
+			several = []string{one}
+		} else if strictjson.Unmarshal(b.Audience, &several) != nil {
+			several = nil
+		}
+		if !slices.Contains(several, k.audience) {
+			return unauthorized("the token's aud does not name this server", nil)
+		}
+	}
+	return nil
+}
+
 // claims returns what the body says. The caller has checked its times.
 func (b *tokenClaims) claims() (Claims, error) {
 	c := Claims{User: pim.UserID(b.Subject), Expires: b.Expires.time}
 	if err := c.User.Validate(); err != nil {
 		return Claims{}, unauthorized("the token's sub is no user ID", err)
+	}
+	if b.IssuedAt != nil {
+		c.Issued = b.IssuedAt.time
+	}
+	if b.ID != nil {
+		if c.ID = *b.ID; c.ID == "" || len(c.ID) > MaxTokenID {
+			return Claims{}, unauthorized("the token's jti has not 1 to 256 bytes", nil)
+		}
 	}
 	if b.Device != nil {
 		c.Device = pim.DeviceID(*b.Device)

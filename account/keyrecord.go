@@ -15,6 +15,7 @@ import (
 const (
 	minSecret   = 32 // bytes in an HS256 secret: as many as the hash gives
 	maxKeyIDLen = 64
+	maxExpected = 256 // bytes of an issuer or an audience
 )
 
 // keyRecord is one key in the file.
@@ -24,6 +25,8 @@ type keyRecord struct {
 	Public      string `json:"public,omitempty"`      // EdDSA, ES256: PKIX, base64
 	Private     string `json:"private,omitempty"`     // EdDSA, ES256: PKCS #8, base64; only to issue
 	Secret      string `json:"secret,omitempty"`      // HS256: at least 32 bytes, base64
+	Issuer      string `json:"issuer,omitempty"`      // the iss that tokens must have
+	Audience    string `json:"audience,omitempty"`    // what must be among their aud
 	Created     string `json:"created,omitempty"`     // RFC 3339; of several keys, the newest issues
 	Development bool   `json:"development,omitempty"` // made by CreateDevelopmentKey
 }
@@ -34,7 +37,10 @@ func (r *keyRecord) key() (*key, error) {
 	if r.ID == "" || len(r.ID) > maxKeyIDLen {
 		return nil, errors.New("its id must have 1 to 64 bytes")
 	}
-	k := &key{id: r.ID, development: r.Development, withdrawn: new(atomic.Bool)}
+	if len(r.Issuer) > maxExpected || len(r.Audience) > maxExpected {
+		return nil, fmt.Errorf("its issuer or audience has more than %d bytes", maxExpected)
+	}
+	k := &key{id: r.ID, issuer: r.Issuer, audience: r.Audience, development: r.Development, withdrawn: new(atomic.Bool)}
 	if r.Created != "" {
 		var err error
 		if k.created, err = time.Parse(time.RFC3339, r.Created); err != nil {

@@ -61,7 +61,7 @@ func (r *Keyring) Reload() (changed bool, err error) {
 
 // checksLike reports whether k accepts the same tokens as other.
 func (k *key) checksLike(other *key) bool {
-	if k.method != other.method {
+	if k.method != other.method || k.issuer != other.issuer || k.audience != other.audience {
 		return false
 	}
 	switch mine := k.verify.(type) {

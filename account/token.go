@@ -45,6 +45,9 @@ func (k *Keys) Verify(token string, now time.Time) (Claims, error) {
 	if err != nil {
 		return Claims{}, refusal(err)
 	}
+	if err := signer.expects(&body); err != nil {
+		return Claims{}, err
+	}
 	claims, err := body.claims()
 	claims.Withdrawn = signer.withdrawn
 	return claims, err
@@ -114,11 +117,16 @@ func (k *Keys) Issue(user pim.UserID, ttl time.Duration, now time.Time) (string,
 	if k.issuer == nil {
 		return "", pim.Errorf(pim.KindUnsupported, "no key in %s can issue tokens: none has a private part", k.path)
 	}
-	t := jwt.NewWithClaims(k.issuer.method, jwt.RegisteredClaims{
+	claims := jwt.RegisteredClaims{
+		Issuer:    k.issuer.issuer,
 		Subject:   string(user),
 		IssuedAt:  jwt.NewNumericDate(now),
 		ExpiresAt: jwt.NewNumericDate(now.Add(ttl)),
-	})
+	}
+	if k.issuer.audience != "" {
+		claims.Audience = jwt.ClaimStrings{k.issuer.audience}
+	}
+	t := jwt.NewWithClaims(k.issuer.method, claims)
 	t.Header["kid"] = k.issuer.id
 	signed, err := t.SignedString(k.issuer.sign)
 	if err != nil {

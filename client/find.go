@@ -171,7 +171,7 @@ func millis(ms int64) time.Duration {
 
 // kindNamed returns the kind with this name, KindUnknown if there is none.
 func kindNamed(name string) pim.Kind {
-	for k := pim.KindInvalid; k <= pim.KindClockUnhealthy; k++ {
+	for k := pim.KindInvalid; k.Known(); k++ {
 		if k.String() == name {
 			return k
 		}

@@ -26,7 +26,8 @@ type conn struct {
 	// Set by the handshake, before the connection is among the Sessions.
 	user      pim.UserID
 	device    pim.DeviceID
-	expires   int64        // when the token ends, leeway included: ms since 1970
+	expires   uint32       // when the token ends, leeway included, in s since 1970; see lasts
+	issued    uint32       // when it was issued, in s since 1970; 0: it does not say
 	withdrawn *atomic.Bool // turns true when the token's key is withdrawn; nil: it never is
 
 	in    reader         // owned by the reading goroutine, but for used
@@ -260,12 +261,20 @@ func (c *conn) shutFor(code wire.Code, text string, window time.Duration) {
 
 // shutTo is shutFor for a client that is told of other gateways.
 func (c *conn) shutTo(code wire.Code, text string, window time.Duration, others []string) {
+	c.leaveWith(nil, code, text, window, others)
+}
+
+// leaveWith is shutTo for a client that is told why in a frame of its own; nil: it is not.
+func (c *conn) leaveWith(why *wirepb.PIMError, code wire.Code, text string, window time.Duration, others []string) {
 	if !code.Reconnect() {
 		window = 0
 	}
 	e, ok := c.begin(entries)
 	if !ok {
 		return
+	}
+	if why != nil {
+		e.frame(why)
 	}
 	e.frame(&wirepb.PIMGoAway{
 		Code: uint32(code), Text: text, Reconnect: code.Reconnect(),

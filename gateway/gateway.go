@@ -76,7 +76,9 @@ type Options struct {
 	Reader   Reader
 	Acks     Acks
 	Verifier Verifier
-	Homes    Homes // nil: this is the only node
+	Access   Access  // nil: nothing is revoked
+	Devices  Devices // nil: nothing is told of devices
+	Homes    Homes   // nil: this is the only node
 	Limits   Limits
 	Presence bool                                      // tell who is connected and who writes
 	Retain   time.Duration                             // for how long the server keeps entries, to tell clients; 0: for ever
@@ -122,6 +124,9 @@ func New(o Options) *Gateway {
 	o.Sessions.gateway.Store(g)
 	if g.Now == nil {
 		g.Now = time.Now
+	}
+	if g.Access == nil {
+		g.Access = freely{}
 	}
 	if g.Doubt == nil {
 		g.Doubt = func() error { return nil }

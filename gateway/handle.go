@@ -23,7 +23,7 @@ func (c *conn) handle(frame []byte) error {
 		return c.handlePushAck(frame[1:])
 	case wire.TypeHello, wire.TypeWelcome, wire.TypeSendAck, wire.TypePush, wire.TypeSyncResp, wire.TypePullResp,
 		wire.TypeTimeResp, wire.TypePong, wire.TypeGoAway, wire.TypeError, wire.TypeReceiptResp, wire.TypeReceipt,
-		wire.TypePresence, wire.TypeMembersResp: // the server decodes only frames of clients
+		wire.TypePresence, wire.TypeMembersResp, wire.TypeDevicesResp: // the server decodes only frames of clients
 		return pim.Errorf(pim.KindInvalid, "a client does not send %s now", t)
 	}
 	_, m, err := wire.Decode(frame)
@@ -42,6 +42,8 @@ func (c *conn) handle(frame []byte) error {
 		c.handleReceipts(m)
 	case *wirepb.PIMMembersReq:
 		c.handleMembers(m)
+	case *wirepb.PIMDevicesReq:
+		c.handleDevices(m)
 	case *wirepb.PIMLook:
 		c.handleLook(m)
 	case *wirepb.PIMTyping:

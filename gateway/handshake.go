@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/access"
 	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/limit"
 	"github.com/pim-im/pim/username"
@@ -121,7 +122,7 @@ func (c *conn) handshake(remote string) error {
 	if err != nil {
 		return err
 	}
-	c.user, c.device, c.expires = claims.User, pim.DeviceID(hello.Device), claims.Expires.Add(account.Leeway).UnixMilli()
+	c.user, c.device, c.expires = claims.User, pim.DeviceID(hello.Device), lasts(claims.Expires.Add(account.Leeway))
 	c.withdrawn = claims.Withdrawn
 	if err := c.device.Validate(); err != nil {
 		return err
@@ -141,6 +142,10 @@ func (c *conn) handshake(remote string) error {
 	}
 	ctx, cancel := context.WithDeadline(g.ctx, deadline)
 	defer cancel()
+	acts, err := c.admitted(ctx, &claims) // before another connection of the device gives way
+	if err != nil {
+		return err
+	}
 	if g.Homes != nil {
 		if err := g.Homes.Join(ctx, c.connection(time.Since(opened))); err != nil {
 			return err
@@ -174,6 +179,8 @@ func (c *conn) handshake(remote string) error {
 	})
 	claimed := e.end()
 	c.join()
+	g.Sessions.identify(c, access.HashOf(claims.ID))
+	g.Access.Note(c.user, c.device, pim.MillisOf(g.Now()))
 	if first {
 		g.presence(c.user)
 	}
@@ -188,6 +195,7 @@ func (c *conn) handshake(remote string) error {
 		g.Sessions.release(c.user, c.id)
 		c.shut(wire.CodeReplaced, ErrReplaced.Error())
 	}
+	c.unrevoked(ctx, acts)
 	if claimed {
 		c.startSender()
 	}
@@ -325,7 +333,7 @@ func (c *conn) refuse(err error, remote string) {
 		e = pim.Errorf(pim.KindTimeout, "no Hello within %v", c.gw.Limits.Handshake)
 	case !errors.As(err, &e):
 		return // gone
-	case e.Kind == pim.KindUnauthorized:
+	case e.Kind == pim.KindUnauthorized || e.Kind == pim.KindRevoked:
 		code = wire.CodeUnauthorized
 	case e.Kind == pim.KindUnsupported:
 		code = wire.CodeUnsupported

@@ -145,8 +145,8 @@ func (c *conn) inspect(m moment) (next int64) {
 	case c.withdrawn != nil && c.withdrawn.Load():
 		c.shut(wire.CodeUnauthorized, "the key that signed the token was withdrawn")
 	case c.expires == 0:
-	case m.now <= c.expires:
-		next = min(next, m.elapsed+c.expires-m.now+1)
+	case m.now <= 1000*int64(c.expires):
+		next = min(next, m.elapsed+1000*int64(c.expires)-m.now+1)
 	case m.doubt != nil:
 		// Now goes on from the time that was relied on last, so a token does run out.
 		// But the client must come back with another and not take its token for refused.

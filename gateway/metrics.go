@@ -43,6 +43,7 @@ type Metrics struct {
 	dropUnknown prometheus.Counter // of a type this version does not know
 
 	toldToSync prometheus.Counter // see Sessions.Behind
+	revoked    prometheus.Counter // logins refused and connections ended
 
 	// Acknowledgements that were not noted.
 	ackStrangers prometheus.Counter // of conversations that cannot be the user's
@@ -78,6 +79,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		pulled:      counter("pim_pulled_entries_total", "Entries handed out by pulls."),
 		syncs:       counter("pim_syncs_total", "PIMSyncReq frames served."),
 		toldToSync:  counter("pim_connections_told_to_sync_total", "Connections told to sync, because pushes may have been lost between nodes."),
+		revoked:     counter("pim_revoked_total", "Logins refused, and connections ended, because the token was revoked or the user is blocked."),
 		errors:      vec("pim_request_errors_total", "Requests answered with PIMError, by kind.", "kind"),
 		closes:      vec("pim_closes_total", "Connections closed by the server, by code.", "code"),
 		refusals:    vec("pim_refusals_total", "Connections and logins not let in because of a bound, by its name.", "reason"),

@@ -66,6 +66,7 @@ type lab struct {
 	synced inbox.SyncRequest // the last one
 
 	withdrawn map[string]*atomic.Bool // by user: the flag of the key of the user's token
+	ids       map[string]string       // by what stands behind the user in the token: its jti
 }
 
 // options returns the options of x's gateway.
@@ -260,12 +261,15 @@ func (x *lab) Settle(context.Context, pim.UserID, pim.DeviceID) {}
 
 func (x *lab) Later(pim.UserID, func(context.Context)) {}
 
-// Verify takes "user" for a token of user, "expired" for one that ends soon.
+// Verify takes "user" for a token of user, as well as "user/name", which has an ID of x.ids.
 func (x *lab) Verify(token string, now time.Time) (account.Claims, error) {
 	if token == "" || strings.HasPrefix(token, "bad") {
 		return account.Claims{}, pim.Errorf(pim.KindUnauthorized, "no such token")
 	}
-	return account.Claims{User: pim.UserID(token), Expires: now.Add(time.Hour), Withdrawn: x.withdrawn[token]}, nil
+	user, name, _ := strings.Cut(token, "/")
+	return account.Claims{
+		User: pim.UserID(user), ID: x.ids[name], Issued: now.Add(-time.Minute), Expires: now.Add(time.Hour), Withdrawn: x.withdrawn[token],
+	}, nil
 }
 
 // push delivers n entries of size bytes to user, as the writers would.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -336,6 +337,9 @@ func (c *conn) gone() {
 	c.abort()
 	c.gw.wheel.remove(c)
 	known := c.connection(0)
+	if slices.Contains(c.gw.Sessions.of(c.user), c) { // a login that was refused is no use
+		c.gw.Access.Note(c.user, c.device, pim.MillisOf(c.gw.Now()))
+	}
 	if c.gw.Sessions.remove(c) {
 		c.gw.presence(c.user)
 		known.Seen = c.gw.Acks.LastSeen(c.user)

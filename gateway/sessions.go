@@ -19,6 +19,7 @@ type Sessions struct {
 	shards  []sessionShard
 	looks   looks
 	gateway atomic.Pointer[Gateway] // set before the first connection
+	acts    atomic.Uint64           // calls of Revoked
 }
 
 // sessionShard holds the connections of some users. A user's slice is replaced, never changed,
@@ -29,6 +30,7 @@ type sessionShard struct {
 	// Connections that were replaced and are not gone yet. Pushes do not find them; the
 	// janitor and the end of the gateway must.
 	leaving map[*conn]struct{}
+	tokens  map[*conn]uint64 // see identify
 }
 
 // NewSessions returns Sessions for one Gateway. Both count in m; if m is nil, the counts are not
@@ -147,6 +149,7 @@ func (s *Sessions) remove(c *conn) (last bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	delete(sh.leaving, c)
+	delete(sh.tokens, c)
 	conns := slices.DeleteFunc(slices.Clone(sh.users[c.user]), func(o *conn) bool { return o == c })
 	if len(conns) == 0 {
 		last = len(sh.users[c.user]) > 0

@@ -16,10 +16,12 @@ import (
 // one at a time, by a goroutine that the connection has only meanwhile.
 type task struct {
 	id   uint64             // the client's request_id
-	sync *inbox.SyncRequest // one of the four is set
+	sync *inbox.SyncRequest // one of the five is set
 	pull *inbox.PullRequest
 	read *inbox.ReceiptRequest
 	who  *inbox.MembersRequest
+
+	devices *wirepb.PIMDevicesReq
 }
 
 // taskRun is a stretch of time in which a connection has tasks. It begins with a task, and ends when none
@@ -126,6 +128,8 @@ func (c *conn) serveTasks(ctx context.Context, cancel context.CancelFunc, run *t
 			c.servePull(ctx, t.id, t.pull)
 		case t.read != nil:
 			c.serveReceipts(ctx, t.id, t.read)
+		case t.devices != nil:
+			c.serveDevices(ctx, t.devices)
 		default:
 			c.serveMembers(ctx, t.id, t.who)
 		}

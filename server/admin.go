@@ -75,8 +75,10 @@ func (s *Server) serveAdmin() {
 	mux.HandleFunc("POST /backup", s.orderBackup)
 	mux.HandleFunc("POST /status", s.orderStatus)
 	mux.HandleFunc("POST /drain", s.orderDrain)
+	mux.HandleFunc("POST /revoke", s.orderRevoke)
+	mux.HandleFunc("POST /standing", s.orderStanding)
 	s.adminL = listener
-	s.admin = &http.Server{Handler: mux, ReadHeaderTimeout: s.config.HandshakeTimeout, ErrorLog: log.New(httpLog{log: s.log}, "", 0)}
+	s.admin = &http.Server{Handler: mux, ConnContext: withPeer, ReadHeaderTimeout: s.config.HandshakeTimeout, ErrorLog: log.New(httpLog{log: s.log}, "", 0)}
 	s.serving.Go(func() { _ = s.admin.Serve(listener) }) // whether orders are taken decides nothing else
 }
 
@@ -104,9 +106,34 @@ func (s *Server) orderStatus(w http.ResponseWriter, r *http.Request) {
 func (s *Server) orderDrain(w http.ResponseWriter, r *http.Request) {
 	var order drainOrder
 	if readOrder(w, r, &order, func() error { return nil }) {
+		act := "drain"
+		if !order.Drain {
+			act = "undrain"
+		}
+		end := s.audit.begin(r.Context(), Audit{Act: act, Node: order.Node})
 		err := s.drainNode(r.Context(), order.Node, order.Drain)
+		end(err, 0)
 		s.log.Info("an order to drain, or to end that", "node", order.Node, "drain", order.Drain, "error", err)
 		answer(w, nil, err)
+	}
+}
+
+func (s *Server) orderRevoke(w http.ResponseWriter, r *http.Request) {
+	var order Revoke
+	if readOrder(w, r, &order, order.check) {
+		end := s.audit.begin(r.Context(), Audit{Act: order.act(), User: order.User, Device: order.Device, Token: order.Token, Before: order.Before})
+		done, err := s.revoke(r.Context(), order)
+		end(err, done.Ended)
+		s.log.Info("an order about a user's access", "act", order.act(), "ended", done.Ended, "missed", done.Missed, "error", err) // the audit log has the user
+		answer(w, done, err)
+	}
+}
+
+func (s *Server) orderStanding(w http.ResponseWriter, r *http.Request) {
+	var order standingOrder
+	if readOrder(w, r, &order, func() error { return nil }) {
+		st, err := s.standing(r.Context(), order.User)
+		answer(w, st, err)
 	}
 }
 
@@ -121,7 +148,9 @@ func (s *Server) orderBackup(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.log.Info("a backup begins", "directory", order.Dir)
+	end := s.audit.begin(r.Context(), Audit{Act: "backup", Path: order.Dir})
 	err := s.backUp(r.Context(), order.Dir)
+	end(err, 0)
 	if err != nil {
 		s.log.Warn("there is no backup", "directory", order.Dir, "error", err)
 	} else {

@@ -44,6 +44,10 @@ type Config struct {
 	Page     bool `name:"page" env:"PIM_PAGE" default:"true" negatable:"" help:"Serve the chat page at /, on nodes that take connections."`
 	DevLogin bool `name:"dev-login" env:"PIM_DEV_LOGIN" help:"Let whoever opens the chat page on this machine pick a name, and be that user, as make run does. For development: behind a proxy on this machine everybody may seem to be on it. Only while the newest key that signs is a development key; not with insecure or trusted-proxies."`
 
+	AllowedOrigins string `name:"allowed-origins" env:"PIM_ALLOWED_ORIGINS" default:"" placeholder:"ORIGIN,..." help:"Origins whose pages may open a WebSocket, such as https://app.example.org, with commas between them; the server's own page may in any case, and so may programs that are no pages. Empty: all may; without a token none gets further."`
+
+	MetricsListen string `name:"metrics-listen" env:"PIM_METRICS_LISTEN" default:"" placeholder:"HOST:PORT" help:"Address for /metrics, /healthz and /readyz, without TLS. Then /metrics is no longer at listen. Empty: it is there, for everyone who reaches it."`
+
 	PprofListen string `name:"pprof-listen" env:"PIM_PPROF_LISTEN" default:"" placeholder:"HOST:PORT" help:"Loopback address for Go's profiler; empty turns it off."`
 
 	MaxConnections   int           `name:"max-connections" env:"PIM_MAX_CONNECTIONS" default:"19000" placeholder:"N" help:"Connections at a time; further ones are turned away. Each takes a file descriptor, and 19,000 fit the limit of 20,000 that many systems set; with a lower limit the server takes fewer, and says so."`
@@ -157,7 +161,7 @@ func (c *Config) validateAddresses() error {
 		return wrong("listen", "name an address; without HTTP the server has no /healthz and no /metrics")
 	}
 	for _, a := range []struct{ name, addr string }{
-		{"listen", c.Listen}, {"listen-tcp", c.ListenTCP}, {"pprof-listen", c.PprofListen},
+		{"listen", c.Listen}, {"listen-tcp", c.ListenTCP}, {"pprof-listen", c.PprofListen}, {"metrics-listen", c.MetricsListen},
 	} {
 		if a.addr == "" {
 			continue
@@ -171,6 +175,9 @@ func (c *Config) validateAddresses() error {
 		} else if n != 0 && a.name != "listen" && a.addr == c.Listen {
 			return wrong(a.name, "%q is taken by listen", a.addr)
 		}
+	}
+	if _, err := parseOrigins(c.AllowedOrigins); err != nil {
+		return wrong("allowed-origins", "%v", err)
 	}
 	if c.PprofListen != "" && !loopback(c.PprofListen) {
 		return wrong("pprof-listen", "%q is not a loopback address; the profiler shows memory: use 127.0.0.1", c.PprofListen)

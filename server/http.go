@@ -17,13 +17,19 @@ const (
 )
 
 func (s *Server) httpServer() *http.Server {
+	h := s.serverFor(s.pages())
+	h.ConnState = s.boundPages()
+	return h
+}
+
+// serverFor returns a server of pages, with its bounds.
+func (s *Server) serverFor(pages http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           s.pages(),
+		Handler:           pages,
 		ReadHeaderTimeout: s.config.HandshakeTimeout,
 		ReadTimeout:       pageTimeout,
 		WriteTimeout:      pageTimeout,
 		IdleTimeout:       time.Minute,
-		ConnState:         s.boundPages(),
 		MaxHeaderBytes:    readHeaderBytes,
 		ErrorLog:          log.New(httpLog{s.log, s.gateway.TLSFailed}, "", 0),
 	}

@@ -13,6 +13,8 @@ type Listeners struct {
 	HTTP  net.Listener
 	TCP   net.Listener // nil if raw TCP is off, or the node is no gateway
 	Pprof net.Listener // nil if the profiler is off
+
+	Metrics net.Listener // nil if /metrics has no address of its own
 }
 
 // Listen listens on the addresses of c; ctx bounds the look-up of names. If one fails it
@@ -31,7 +33,7 @@ func Listen(ctx context.Context, c Config) (*Listeners, error) {
 	for _, x := range []struct {
 		to         *net.Listener
 		addr, what string
-	}{{&l.HTTP, c.Listen, "HTTP"}, {&l.TCP, tcp, "TCP"}, {&l.Pprof, c.PprofListen, "pprof"}} {
+	}{{&l.HTTP, c.Listen, "HTTP"}, {&l.TCP, tcp, "TCP"}, {&l.Pprof, c.PprofListen, "pprof"}, {&l.Metrics, c.MetricsListen, "metrics"}} {
 		if x.addr == "" && x.to != &l.HTTP {
 			continue
 		}
@@ -47,7 +49,7 @@ func Listen(ctx context.Context, c Config) (*Listeners, error) {
 
 // Close closes the listeners. It may be called again, and after a server has closed them.
 func (l *Listeners) Close() {
-	for _, x := range []net.Listener{l.HTTP, l.TCP, l.Pprof} {
+	for _, x := range []net.Listener{l.HTTP, l.TCP, l.Pprof, l.Metrics} {
 		if x != nil {
 			x.Close()
 		}

@@ -18,21 +18,40 @@ import (
 func (s *Server) pages() http.Handler {
 	mux := http.NewServeMux()
 	if s.config.has(bus.RoleGateway) {
-		mux.Handle("GET "+wire.WebSocketPath, s.gateway)
+		allowed, _ := parseOrigins(s.config.AllowedOrigins) // the settings were checked
+		mux.Handle("GET "+wire.WebSocketPath, allowed.only(s.gateway))
 		if s.config.Page {
 			s.chatPage(mux)
 		}
 	}
 	mux.HandleFunc(gatewaysPath, s.gatewaysPage)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, "ok %s\n", s.version)
-	})
-	mux.HandleFunc("GET /readyz", s.readyPage)
+	if s.watchedL == nil {
+		s.metricsPage(mux)
+	}
+	s.healthPages(mux)
 	if s.config.TLSSelfSigned { // a browser that was told to be strict would let nobody past its warning
 		return mux
 	}
 	return strict(mux, s.config.HSTSMaxAge)
+}
+
+// watchedPages are those for whoever watches the server, at an address of their own.
+func (s *Server) watchedPages() http.Handler {
+	mux := http.NewServeMux()
+	s.metricsPage(mux)
+	s.healthPages(mux)
+	return mux
+}
+
+func (s *Server) metricsPage(mux *http.ServeMux) {
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}))
+}
+
+func (s *Server) healthPages(mux *http.ServeMux) {
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "ok %s\n", s.version)
+	})
+	mux.HandleFunc("GET /readyz", s.readyPage)
 }
 
 // tokenTTL is how long a token lasts that a developer gets by picking a name. The page asks for a new

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/bus"
 	"github.com/pim-im/pim/clock"
 	"github.com/prometheus/client_golang/prometheus"
@@ -228,11 +229,19 @@ const (
 	wantReport  want = "report"  // a statusAnswer
 	wantDrain   want = "drain"   // that the node drains; an empty object
 	wantUndrain want = "undrain" // that it no longer does; an empty object
+	wantHeed    want = "heed"    // that it ends the connections of User whose tokens were revoked; a revokedAnswer
 )
 
 // statusRequest is the body of a request.
 type statusRequest struct {
-	Want want `json:"want"`
+	Want want       `json:"want"`
+	User pim.UserID `json:"user,omitempty"` // of wantHeed
+}
+
+// revokedAnswer says how many connections a node has ended.
+type revokedAnswer struct {
+	clockAnswer
+	Ended int `json:"ended"`
 }
 
 // clockAnswer is when a request came and when its answer left, in ns since 1970 by the answering node's clock.
@@ -248,7 +257,12 @@ type timed interface{ clocks() *clockAnswer }
 
 // askStatus asks a node for what w says, and fills answer. The sample is of the node's clock, compared with now.
 func askStatus(ctx context.Context, b bus.Bus, now func() time.Time, node string, w want, answer timed) (clock.Sample, error) {
-	body, err := json.Marshal(statusRequest{w})
+	return askStatusOf(ctx, b, now, node, statusRequest{Want: w}, answer)
+}
+
+// askStatusOf is askStatus for a request that says more.
+func askStatusOf(ctx context.Context, b bus.Bus, now func() time.Time, node string, q statusRequest, answer timed) (clock.Sample, error) {
+	body, err := json.Marshal(q)
 	if err != nil {
 		return clock.Sample{}, err
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pim-im/pim"
+	"github.com/pim-im/pim/access"
 	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/bus"
 	"github.com/pim-im/pim/clock"
@@ -82,6 +83,8 @@ type Server struct {
 	identity string // of the engine, "" if it has none
 	clock    *clock.Watch
 	acks     *inbox.Acks
+	book     *access.Book
+	audit    *auditor
 	gateway  *gateway.Gateway
 	writers  *conv.Writers
 	sweeper  *retain.Sweeper // nil: the node is no writer
@@ -96,17 +99,18 @@ type Server struct {
 	reloader *reloader
 	unready  atomic.Pointer[string] // why, as last logged; empty: it was ready
 
-	http, pprof, admin            *http.Server
-	listener, tcp, pprofL, adminL net.Listener
-	serving                       sync.WaitGroup
-	stopping                      chan struct{} // closed when Shutdown begins
-	once                          sync.Once
-	ending                        atomic.Value  // string: the part whose end Shutdown waits for
-	ended                         chan struct{} // closed when all parts have ended
-	endErr                        error         // of the store's end
-	failed                        chan struct{} // closed when a listener has ended by itself
-	failOnce                      sync.Once
-	err                           error // why failed is closed
+	http, pprof, admin, watched             *http.Server
+	listener, tcp, pprofL, adminL, watchedL net.Listener
+	serving                                 sync.WaitGroup
+	keeping                                 sync.WaitGroup // keepAccess
+	stopping                                chan struct{}  // closed when Shutdown begins
+	once                                    sync.Once
+	ending                                  atomic.Value  // string: the part whose end Shutdown waits for
+	ended                                   chan struct{} // closed when all parts have ended
+	endErr                                  error         // of the store's end
+	failed                                  chan struct{} // closed when a listener has ended by itself
+	failOnce                                sync.Once
+	err                                     error // why failed is closed
 }
 
 // New opens the store and the keys and puts the parts together. Start makes the server
@@ -200,6 +204,8 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 	sessions := gateway.NewSessions(gateway.NewMetrics(s.metrics))
 	s.acks = inbox.NewAcks(st, s.log, sessions.Acknowledged)
 	s.acks.Register(s.metrics)
+	s.book = access.New(st)
+	s.audit = &auditor{dir: s.config.Data, now: s.clock.Relied, log: s.log}
 	lists := inbox.New(st)
 	lists.GoBy(s.clock.Relied)
 	var reader gateway.Reader = lists
@@ -237,7 +243,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 		writer = o.WrapWriter(writer)
 	}
 	s.gateway = gateway.New(gateway.Options{
-		Writer: writer, Sessions: sessions, Reader: reader, Acks: s.acks, Verifier: keys, Homes: homes, Store: s.identity, Logger: s.log,
+		Writer: writer, Sessions: sessions, Reader: reader, Acks: s.acks, Verifier: keys, Access: s.book, Devices: devices{s}, Homes: homes, Store: s.identity, Logger: s.log,
 		Now: s.clock.Relied, Doubt: s.clock.Gate, Mono: s.clock.Mono,
 		Presence: s.config.Presence, Retain: s.config.Retain, Overload: s.overload,
 		Full: s.full, Proxies: s.proxies, Lease: s.leaseCheck(),
@@ -309,6 +315,7 @@ func (s *Server) Start(ctx context.Context) error {
 // take makes l the server's own.
 func (s *Server) take(l *Listeners) {
 	s.listener, s.tcp, s.pprofL = s.proxies.Listen(l.HTTP, s.config.HandshakeTimeout), l.TCP, l.Pprof
+	s.watchedL = l.Metrics
 	if s.tcp != nil {
 		s.tcp = s.proxies.Listen(s.tcp, s.config.HandshakeTimeout)
 	}
@@ -316,6 +323,7 @@ func (s *Server) take(l *Listeners) {
 
 func (s *Server) serveAll() {
 	s.serving.Go(func() { s.reloader.run(s.stopping) })
+	s.keeping.Go(func() { s.keepAccess(s.stopping) })
 	if s.overload != nil {
 		s.serving.Go(func() { s.watchOverload(s.stopping) })
 	}
@@ -340,6 +348,10 @@ func (s *Server) serveAll() {
 	if s.pprofL != nil {
 		s.pprof = &http.Server{Handler: pprofPages(), ReadHeaderTimeout: s.config.HandshakeTimeout}
 		s.serving.Go(func() { s.fail(s.pprof.Serve(s.pprofL)) })
+	}
+	if s.watchedL != nil {
+		s.watched = s.serverFor(s.watchedPages())
+		s.serving.Go(func() { s.fail(s.watched.Serve(s.watchedL)) })
 	}
 	if _, embedded := s.engine.(*pebble.Store); embedded || s.config.Store != "" || s.cluster != nil {
 		s.serveAdmin()
@@ -366,6 +378,14 @@ func (s *Server) TCPAddr() string {
 		return ""
 	}
 	return s.tcp.Addr().String()
+}
+
+// MetricsAddr returns the address of /metrics alone, "" if it is at Addr.
+func (s *Server) MetricsAddr() string {
+	if s.watchedL == nil {
+		return ""
+	}
+	return s.watchedL.Addr().String()
 }
 
 // PprofAddr returns the address of Go's profiler, "" if that is turned off.
@@ -453,6 +473,7 @@ func (s *Server) end() {
 		{"the removal of old messages", s.closeSweeper},
 		{"a commit", s.writers.CloseAtRest},
 		{"what goes to other nodes", s.cluster.leave},
+		{"the writing of when devices came", s.endAccess},
 		{"the writing of acknowledgements", s.acks.Close},
 		{"the bus", s.cluster.close},
 		{"the clock", s.clock.Close},
@@ -470,12 +491,12 @@ func (s *Server) closeSweeper() {
 }
 
 func (s *Server) closePages() {
-	for _, h := range []*http.Server{s.http, s.pprof, s.admin} {
+	for _, h := range []*http.Server{s.http, s.pprof, s.admin, s.watched} {
 		if h != nil {
 			h.Close()
 		}
 	}
-	for _, l := range []net.Listener{s.listener, s.pprofL, s.adminL} {
+	for _, l := range []net.Listener{s.listener, s.pprofL, s.adminL, s.watchedL} {
 		if l != nil {
 			l.Close()
 		}

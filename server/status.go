@@ -119,5 +119,12 @@ func (s *Server) answerStatus(ctx context.Context, from string, body []byte) ([]
 		s.log.Info("this node drains by order, or no longer", "drain", q.Want == wantDrain, "from", from)
 		return json.Marshal(clockAnswer{came.UnixNano(), s.clock.Now().UnixNano()})
 	}
+	if q.Want == wantHeed {
+		ended, err := s.heed(ctx, q.User)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(revokedAnswer{clockAnswer{came.UnixNano(), s.clock.Now().UnixNano()}, ended})
+	}
 	return nil, pim.Errorf(pim.KindUnsupported, "a request for %q, which this version does not know", q.Want)
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"net/netip"
@@ -52,6 +53,7 @@ func (s *Server) watchFiles(keys *account.Keyring) {
 		if changed {
 			s.warnOfKeys(keys.Keys())
 			changes = [][]any{{"file", s.config.KeysPath()}}
+			s.audit.begin(context.Background(), Audit{Act: "keys", Path: s.config.KeysPath()})(nil, 0)
 		}
 		return changes, err
 	}}}
@@ -65,6 +67,7 @@ func (s *Server) watchFiles(keys *account.Keyring) {
 			taken, err := s.certs.reload(s.clock.Relied())
 			for _, p := range taken {
 				changes = append(changes, append([]any{"file", p.certFile}, about(p.loaded)...))
+				s.audit.begin(context.Background(), Audit{Act: "certificate", Path: p.certFile})(nil, 0)
 			}
 			return changes, err
 		}})

@@ -69,18 +69,31 @@ func syntaxText(err *jsontext.SyntacticError) (string, jsontext.Pointer) {
 	text := err.Err.Error()
 	switch {
 	case errors.Is(err.Err, jsontext.ErrDuplicateName):
-		return fmt.Sprintf("field %q stands twice", err.JSONPointer.LastToken()), err.JSONPointer.Parent()
+		return fmt.Sprintf("field %s stands twice", fieldName(err.JSONPointer)), err.JSONPointer.Parent()
 	case strings.Contains(text, "after top-level value"):
 		text = "something follows the value"
 	}
 	return text, err.JSONPointer
 }
 
+// longestName is how many bytes of a name an error quotes. A longer one is no misspelt field, but may be a
+// secret in the wrong place.
+const longestName = 32
+
+// fieldName returns the last name of p, quoted.
+func fieldName(p jsontext.Pointer) string {
+	name := p.LastToken()
+	if len(name) > longestName {
+		return fmt.Sprintf("of %d bytes", len(name))
+	}
+	return strconv.Quote(name)
+}
+
 // semanticText returns what is wrong, and in which value.
 func semanticText(err *json.SemanticError) (string, jsontext.Pointer) {
 	switch {
 	case errors.Is(err.Err, json.ErrUnknownName):
-		return fmt.Sprintf("unknown field %q", err.JSONPointer.LastToken()), err.JSONPointer.Parent()
+		return fmt.Sprintf("unknown field %s", fieldName(err.JSONPointer)), err.JSONPointer.Parent()
 	case err.GoType != nil && (err.Err == nil || errors.Is(err.Err, strconv.ErrSyntax)):
 		return fmt.Sprintf("%s stands where %s is expected", kindName(err.JSONKind), typeName(err.GoType)), err.JSONPointer
 	case err.Err != nil:

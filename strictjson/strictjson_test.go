@@ -34,6 +34,7 @@ func TestUnmarshalRefuses(t *testing.T) {
 		{"another case", `{"Name":"a"}`, `byte 2: unknown field "Name"`},
 		{"another case beside it", `{"name":"a","NAME":"b"}`, `unknown field "NAME"`},
 		{"unknown", `{"nam":"a"}`, `unknown field "nam"`},
+		{"a name that may be a secret", `{"` + strings.Repeat("x", 33) + `":"a"}`, `unknown field of 33 bytes`},
 		{"unknown, far inside", `{"parts":[{},{"parts":[{"x":1}]}]}`, `unknown field "x" in /parts/1/parts/0`},
 		{"twice", `{"name":"a","name":"b"}`, `field "name" stands twice`},
 		{"twice, once escaped", `{"name":"a","n\u0061me":"b"}`, `field "name" stands twice`},

@@ -44,6 +44,9 @@ const (
 	TypePresence    Type = 22
 	TypeMembersReq  Type = 23
 	TypeMembersResp Type = 24
+
+	TypeDevicesReq  Type = 40
+	TypeDevicesResp Type = 41
 )
 
 var typeNames = [...]string{
@@ -51,11 +54,12 @@ var typeNames = [...]string{
 	"PIMPullReq", "PIMPullResp", "PIMTimeReq", "PIMTimeResp", "PIMPing", "PIMPong", "PIMGoAway", "PIMError",
 	"PIMReceiptReq", "PIMReceiptResp", "PIMLook", "PIMReceipt",
 	"PIMTyping", "PIMPresence", "PIMMembersReq", "PIMMembersResp",
+	TypeDevicesReq: "PIMDevicesReq", TypeDevicesResp: "PIMDevicesResp",
 }
 
 // String returns the frame's name in docs/protocol.md.
 func (t Type) String() string {
-	if t != 0 && int(t) < len(typeNames) {
+	if t != 0 && int(t) < len(typeNames) && typeNames[t] != "" {
 		return typeNames[t]
 	}
 	return fmt.Sprintf("frame type %d", uint8(t))
@@ -119,6 +123,10 @@ func TypeOf(m Message) Type {
 		return TypeMembersReq
 	case *wirepb.PIMMembersResp:
 		return TypeMembersResp
+	case *wirepb.PIMDevicesReq:
+		return TypeDevicesReq
+	case *wirepb.PIMDevicesResp:
+		return TypeDevicesResp
 	}
 	return 0
 }
@@ -170,6 +178,10 @@ func newMessage(t Type) Message {
 		return new(wirepb.PIMTyping)
 	case TypePresence:
 		return new(wirepb.PIMPresence)
+	case TypeDevicesReq:
+		return new(wirepb.PIMDevicesReq)
+	case TypeDevicesResp:
+		return new(wirepb.PIMDevicesResp)
 	case TypeMembersReq:
 		return new(wirepb.PIMMembersReq)
 	case TypeMembersResp:

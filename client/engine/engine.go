@@ -244,6 +244,11 @@ func (e *Engine) handle(in Input) error {
 			return e.link.stopErr
 		}
 		return e.asks.add(Ask{ID: in.ID, Conversation: in.Conversation}, &in)
+	case AskDevices:
+		if e.link.phase == stopped {
+			return e.link.stopErr
+		}
+		return e.asks.add(Ask{ID: in.ID, Conversation: pim.Own(e.cfg.User)}, &in)
 	case Look:
 		return e.look(&in)
 	case Typing:
@@ -288,6 +293,8 @@ func (e *Engine) frame(m wire.Message) {
 	case *wirepb.PIMReceiptResp:
 		e.watchdog.answered(e.now.Mono)
 		e.asks.told(m)
+	case *wirepb.PIMDevicesResp:
+		e.asks.devices(m)
 	case *wirepb.PIMMembersResp:
 		e.watchdog.answered(e.now.Mono)
 		e.asks.named(m)

@@ -200,6 +200,14 @@ type (
 		After        pim.UserID // the last one of the page before
 	}
 
+	// AskDevices asks the server for the user's own devices, or signs one of them out. The answer is in
+	// Output.Pulled.
+	AskDevices struct {
+		ID      uint64       // as that of an Ask
+		After   pim.DeviceID // the last one of the page before
+		SignOut pim.DeviceID // empty: none
+	}
+
 	// Look names what is on the screen, in place of what the last Look named; at most 100
 	// conversations and users. The server tells what others read and write in the conversations
 	// (ReceiptEvent, TypingEvent), from the time on at which it has the Look, and whether the users
@@ -213,7 +221,7 @@ type (
 	// most, and only if there is a connection.
 	Typing struct{ Conversation pim.ConversationID }
 
-	// Unask says that nobody waits for the answer to an Ask, AskReceipts, AskMembers or Fill any more.
+	// Unask says that nobody waits for the answer to an Ask, AskReceipts, AskMembers, AskDevices or Fill any more.
 	Unask struct{ ID uint64 }
 )
 
@@ -245,6 +253,7 @@ func (Fill) input()           {}
 func (Ask) input()            {}
 func (AskReceipts) input()    {}
 func (AskMembers) input()     {}
+func (AskDevices) input()     {}
 func (Look) input()           {}
 func (Typing) input()         {}
 func (Unask) input()          {}
@@ -307,12 +316,13 @@ type Dial struct {
 	Server  string // URL: one of Config.Servers, or an alternative that a server named
 }
 
-// Pulled is the answer to an Ask, AskReceipts or AskMembers.
+// Pulled is the answer to an Ask, AskReceipts, AskMembers or AskDevices.
 type Pulled struct {
 	ID       uint64
 	Page     Page
 	Receipts Receipts
 	Members  Members
+	Devices  Devices
 	Err      *pim.Error
 }
 

@@ -220,7 +220,8 @@ type TrimmedEvent struct {
 
 // StateEvent says that the connection's state has changed. Waiting with an Err of
 // pim.KindUnauthorized says that the server has refused the token, or that the token
-// has run out: the app is asked for another after RetryIn. Waiting with an Err of
+// has run out: the app is asked for another after RetryIn. pim.KindRevoked is the same, of a token that was
+// good and was revoked: the user was signed out here, or is blocked. Waiting with an Err of
 // pim.KindOverloaded says that a server has turned the client away because it has too much
 // to do: it is left alone for as long as it said, and RetryIn is until the next attempt, at
 // it or at another. Stopped says that no attempt is made any more, until Reconnect.

@@ -23,9 +23,13 @@ type grammar struct {
 	Cluster    clusterCmd    `cmd:"" help:"Prepare the store of several nodes."`
 	Migrate    migrateCmd    `cmd:"" help:"Copy a store from one engine to another, and prove that nothing is lost; while all servers are stopped."`
 	Token      tokenCmd      `cmd:"" help:"Print a token that lets a user in."`
+	Revoke     revokeCmd     `cmd:"" help:"Have a running server refuse tokens that a user, a device has, or one token, and end their connections."`
+	User       userCmd       `cmd:"" help:"Block a user, end that, or show what is revoked."`
+	Audit      auditCmd      `cmd:"" help:"Print what operators had a server do, and who it was."`
 	Send       sendCmd       `cmd:"" help:"Send messages and wait until they are stored."`
 	Tail       tailCmd       `cmd:"" help:"Print a conversation's entries, and new ones as they come."`
 	List       listCmd       `cmd:"" help:"Print your conversations and what is unread, and change nothing."`
+	Devices    devicesCmd    `cmd:"" help:"Print your devices, or sign one of them out."`
 	Settings   settingsCmd   `cmd:"" help:"Print your contacts, blocks, mutes, pins, marks, and what is switched off."`
 	Chat       chatCmd       `cmd:"" help:"Chat, on the whole terminal; line by line if input or output is none."`
 	Group      groupCmd      `cmd:"" help:"Create groups; join and leave them."`

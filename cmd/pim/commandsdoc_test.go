@@ -82,11 +82,14 @@ func TestCommandsDocFields(t *testing.T) {
 		"pim read, pim unread":    {readJSON{}},
 		"pim retain":              {retentionJSON{}},
 		"pim group":               {memberJSON{}, invitationJSON{}},
+		"pim devices":             {deviceJSON{}},
 		"pim receipts":            {directReceipt{}, groupReceipt{}, readerJSON{}},
 		"pim look":                {lookDirectJSON{}, lookGroupJSON{}, typingJSON{}, presenceJSON{}},
 		"pim serve":               {listening{}},
 		"pim cluster":             {clusterInitJSON{}, clusterRestoredJSON{}, server.ClusterStatus{}, server.NodeStatus{}, server.NodeReport{}, server.StoreReport{}},
 		"pim backup, pim restore": {backupJSON{}},
+		"pim revoke, pim user":    {server.Revoked{}, server.Standing{}},
+		"pim audit":               {server.Audit{}},
 	} {
 		want := map[string]bool{}
 		for _, v := range printed {

@@ -116,7 +116,7 @@ func statusOf(err error) int {
 	switch pim.KindOf(err) {
 	case pim.KindInvalid, pim.KindTooLarge:
 		return exitUsage
-	case pim.KindUnauthorized, pim.KindForbidden, pim.KindNotMember, pim.KindNotFound, pim.KindConflict, pim.KindReplaced:
+	case pim.KindUnauthorized, pim.KindForbidden, pim.KindNotMember, pim.KindNotFound, pim.KindConflict, pim.KindReplaced, pim.KindRevoked:
 		return exitRefused
 	case pim.KindOverloaded, pim.KindUnavailable, pim.KindDiskFull, pim.KindTimeout, pim.KindClockUnhealthy:
 		return exitUnavailable

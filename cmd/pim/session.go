@@ -59,7 +59,8 @@ type session struct {
 // over returns why the session cannot go on: the client has stopped, or the server
 // refuses the only token there is. Otherwise it returns nil.
 func (s *session) over(e client.StateEvent) error {
-	refused := e.State == client.Waiting && pim.KindOf(e.Err) == pim.KindUnauthorized
+	kind := pim.KindOf(e.Err)
+	refused := e.State == client.Waiting && (kind == pim.KindUnauthorized || kind == pim.KindRevoked)
 	if e.State == client.Stopped || refused && s.fixed {
 		return e.Err
 	}

@@ -240,6 +240,7 @@ const (
 	ErrorKind_ERROR_KIND_INTERNAL        ErrorKind = 14
 	ErrorKind_ERROR_KIND_CONFLICT        ErrorKind = 15
 	ErrorKind_ERROR_KIND_CLOCK_UNHEALTHY ErrorKind = 16
+	ErrorKind_ERROR_KIND_REVOKED         ErrorKind = 17 // the token was good, and was revoked; or its user is blocked
 )
 
 // Enum value maps for ErrorKind.
@@ -262,6 +263,7 @@ var (
 		14: "ERROR_KIND_INTERNAL",
 		15: "ERROR_KIND_CONFLICT",
 		16: "ERROR_KIND_CLOCK_UNHEALTHY",
+		17: "ERROR_KIND_REVOKED",
 	}
 	ErrorKind_value = map[string]int32{
 		"ERROR_KIND_UNKNOWN":         0,
@@ -281,6 +283,7 @@ var (
 		"ERROR_KIND_INTERNAL":        14,
 		"ERROR_KIND_CONFLICT":        15,
 		"ERROR_KIND_CLOCK_UNHEALTHY": 16,
+		"ERROR_KIND_REVOKED":         17,
 	}
 )
 
@@ -3449,6 +3452,189 @@ func (x *Member) GetSinceMs() int64 {
 	return 0
 }
 
+// PIMDevicesReq asks for the user's own devices, or signs one of them out.
+type PIMDevicesReq struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RequestId     uint64                 `protobuf:"varint,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	After         string                 `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`                    // next_after of the page before; empty for the first
+	SignOut       string                 `protobuf:"bytes,3,opt,name=sign_out,json=signOut,proto3" json:"sign_out,omitempty"` // a device: tokens that it has been given so far are good for it no more; empty: none is signed out
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PIMDevicesReq) Reset() {
+	*x = PIMDevicesReq{}
+	mi := &file_pim_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PIMDevicesReq) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PIMDevicesReq) ProtoMessage() {}
+
+func (x *PIMDevicesReq) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PIMDevicesReq.ProtoReflect.Descriptor instead.
+func (*PIMDevicesReq) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *PIMDevicesReq) GetRequestId() uint64 {
+	if x != nil {
+		return x.RequestId
+	}
+	return 0
+}
+
+func (x *PIMDevicesReq) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *PIMDevicesReq) GetSignOut() string {
+	if x != nil {
+		return x.SignOut
+	}
+	return ""
+}
+
+// PIMDevicesResp answers PIMDevicesReq with a page of the devices, or, if one was signed out, with that one.
+type PIMDevicesResp struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RequestId     uint64                 `protobuf:"varint,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Devices       []*Device              `protobuf:"bytes,2,rep,name=devices,proto3" json:"devices,omitempty"`                      // ascending by device
+	NextAfter     string                 `protobuf:"bytes,3,opt,name=next_after,json=nextAfter,proto3" json:"next_after,omitempty"` // empty on the last page
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PIMDevicesResp) Reset() {
+	*x = PIMDevicesResp{}
+	mi := &file_pim_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PIMDevicesResp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PIMDevicesResp) ProtoMessage() {}
+
+func (x *PIMDevicesResp) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PIMDevicesResp.ProtoReflect.Descriptor instead.
+func (*PIMDevicesResp) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *PIMDevicesResp) GetRequestId() uint64 {
+	if x != nil {
+		return x.RequestId
+	}
+	return 0
+}
+
+func (x *PIMDevicesResp) GetDevices() []*Device {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
+func (x *PIMDevicesResp) GetNextAfter() string {
+	if x != nil {
+		return x.NextAfter
+	}
+	return ""
+}
+
+// Device is one of the user's devices.
+type Device struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Device        string                 `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
+	UsedMs        int64                  `protobuf:"varint,2,opt,name=used_ms,json=usedMs,proto3" json:"used_ms,omitempty"`                  // when it was here last, in full hours, ms since 1970; 0: not known
+	SignedOutMs   int64                  `protobuf:"varint,3,opt,name=signed_out_ms,json=signedOutMs,proto3" json:"signed_out_ms,omitempty"` // tokens issued before are not good for it, ms since 1970; 0: never signed out
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Device) Reset() {
+	*x = Device{}
+	mi := &file_pim_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Device) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Device) ProtoMessage() {}
+
+func (x *Device) ProtoReflect() protoreflect.Message {
+	mi := &file_pim_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Device.ProtoReflect.Descriptor instead.
+func (*Device) Descriptor() ([]byte, []int) {
+	return file_pim_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *Device) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *Device) GetUsedMs() int64 {
+	if x != nil {
+		return x.UsedMs
+	}
+	return 0
+}
+
+func (x *Device) GetSignedOutMs() int64 {
+	if x != nil {
+		return x.SignedOutMs
+	}
+	return 0
+}
+
 type PIMTimeReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	T1            int64                  `protobuf:"varint,1,opt,name=t1,proto3" json:"t1,omitempty"` // client's clock at transmission, in any unit: it comes back as it is
@@ -3458,7 +3644,7 @@ type PIMTimeReq struct {
 
 func (x *PIMTimeReq) Reset() {
 	*x = PIMTimeReq{}
-	mi := &file_pim_proto_msgTypes[35]
+	mi := &file_pim_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3470,7 +3656,7 @@ func (x *PIMTimeReq) String() string {
 func (*PIMTimeReq) ProtoMessage() {}
 
 func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[35]
+	mi := &file_pim_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3483,7 +3669,7 @@ func (x *PIMTimeReq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeReq.ProtoReflect.Descriptor instead.
 func (*PIMTimeReq) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{35}
+	return file_pim_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PIMTimeReq) GetT1() int64 {
@@ -3504,7 +3690,7 @@ type PIMTimeResp struct {
 
 func (x *PIMTimeResp) Reset() {
 	*x = PIMTimeResp{}
-	mi := &file_pim_proto_msgTypes[36]
+	mi := &file_pim_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3516,7 +3702,7 @@ func (x *PIMTimeResp) String() string {
 func (*PIMTimeResp) ProtoMessage() {}
 
 func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[36]
+	mi := &file_pim_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3529,7 +3715,7 @@ func (x *PIMTimeResp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMTimeResp.ProtoReflect.Descriptor instead.
 func (*PIMTimeResp) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{36}
+	return file_pim_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PIMTimeResp) GetT1() int64 {
@@ -3563,7 +3749,7 @@ type PIMPing struct {
 
 func (x *PIMPing) Reset() {
 	*x = PIMPing{}
-	mi := &file_pim_proto_msgTypes[37]
+	mi := &file_pim_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3575,7 +3761,7 @@ func (x *PIMPing) String() string {
 func (*PIMPing) ProtoMessage() {}
 
 func (x *PIMPing) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[37]
+	mi := &file_pim_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3588,7 +3774,7 @@ func (x *PIMPing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPing.ProtoReflect.Descriptor instead.
 func (*PIMPing) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{37}
+	return file_pim_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PIMPing) GetNonce() uint64 {
@@ -3617,7 +3803,7 @@ type PIMPong struct {
 
 func (x *PIMPong) Reset() {
 	*x = PIMPong{}
-	mi := &file_pim_proto_msgTypes[38]
+	mi := &file_pim_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3629,7 +3815,7 @@ func (x *PIMPong) String() string {
 func (*PIMPong) ProtoMessage() {}
 
 func (x *PIMPong) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[38]
+	mi := &file_pim_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3642,7 +3828,7 @@ func (x *PIMPong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMPong.ProtoReflect.Descriptor instead.
 func (*PIMPong) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{38}
+	return file_pim_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PIMPong) GetNonce() uint64 {
@@ -3680,7 +3866,7 @@ type PIMGoAway struct {
 
 func (x *PIMGoAway) Reset() {
 	*x = PIMGoAway{}
-	mi := &file_pim_proto_msgTypes[39]
+	mi := &file_pim_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3692,7 +3878,7 @@ func (x *PIMGoAway) String() string {
 func (*PIMGoAway) ProtoMessage() {}
 
 func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[39]
+	mi := &file_pim_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3705,7 +3891,7 @@ func (x *PIMGoAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMGoAway.ProtoReflect.Descriptor instead.
 func (*PIMGoAway) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{39}
+	return file_pim_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PIMGoAway) GetCode() uint32 {
@@ -3760,7 +3946,7 @@ type PIMError struct {
 
 func (x *PIMError) Reset() {
 	*x = PIMError{}
-	mi := &file_pim_proto_msgTypes[40]
+	mi := &file_pim_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3772,7 +3958,7 @@ func (x *PIMError) String() string {
 func (*PIMError) ProtoMessage() {}
 
 func (x *PIMError) ProtoReflect() protoreflect.Message {
-	mi := &file_pim_proto_msgTypes[40]
+	mi := &file_pim_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3785,7 +3971,7 @@ func (x *PIMError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIMError.ProtoReflect.Descriptor instead.
 func (*PIMError) Descriptor() ([]byte, []int) {
-	return file_pim_proto_rawDescGZIP(), []int{40}
+	return file_pim_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *PIMError) GetKind() ErrorKind {
@@ -4137,7 +4323,22 @@ const file_pim_proto_rawDesc = "" +
 	"\x06Member\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x14\n" +
 	"\x05since\x18\x02 \x01(\x04R\x05since\x12\x19\n" +
-	"\bsince_ms\x18\x03 \x01(\x03R\asinceMs\"\x1c\n" +
+	"\bsince_ms\x18\x03 \x01(\x03R\asinceMs\"_\n" +
+	"\rPIMDevicesReq\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\x04R\trequestId\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\x12\x19\n" +
+	"\bsign_out\x18\x03 \x01(\tR\asignOut\"x\n" +
+	"\x0ePIMDevicesResp\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\x04R\trequestId\x12(\n" +
+	"\adevices\x18\x02 \x03(\v2\x0e.pim.v1.DeviceR\adevices\x12\x1d\n" +
+	"\n" +
+	"next_after\x18\x03 \x01(\tR\tnextAfter\"]\n" +
+	"\x06Device\x12\x16\n" +
+	"\x06device\x18\x01 \x01(\tR\x06device\x12\x17\n" +
+	"\aused_ms\x18\x02 \x01(\x03R\x06usedMs\x12\"\n" +
+	"\rsigned_out_ms\x18\x03 \x01(\x03R\vsignedOutMs\"\x1c\n" +
 	"\n" +
 	"PIMTimeReq\x12\x0e\n" +
 	"\x02t1\x18\x01 \x01(\x03R\x02t1\"=\n" +
@@ -4196,7 +4397,7 @@ const file_pim_proto_rawDesc = "" +
 	"\x13COMMAND_KIND_UNREAD\x10\x06\x12\x1c\n" +
 	"\x18COMMAND_KIND_NO_RECEIPTS\x10\a\x12\x1c\n" +
 	"\x18COMMAND_KIND_NO_PRESENCE\x10\b\x12\x17\n" +
-	"\x13COMMAND_KIND_ADDERS\x10\t*\xc9\x03\n" +
+	"\x13COMMAND_KIND_ADDERS\x10\t*\xe1\x03\n" +
 	"\tErrorKind\x12\x16\n" +
 	"\x12ERROR_KIND_UNKNOWN\x10\x00\x12\x16\n" +
 	"\x12ERROR_KIND_INVALID\x10\x01\x12\x1b\n" +
@@ -4215,7 +4416,8 @@ const file_pim_proto_rawDesc = "" +
 	"\x12ERROR_KIND_TIMEOUT\x10\r\x12\x17\n" +
 	"\x13ERROR_KIND_INTERNAL\x10\x0e\x12\x17\n" +
 	"\x13ERROR_KIND_CONFLICT\x10\x0f\x12\x1e\n" +
-	"\x1aERROR_KIND_CLOCK_UNHEALTHY\x10\x10B#Z!github.com/pim-im/pim/wire/wirepbb\x06proto3"
+	"\x1aERROR_KIND_CLOCK_UNHEALTHY\x10\x10\x12\x16\n" +
+	"\x12ERROR_KIND_REVOKED\x10\x11B#Z!github.com/pim-im/pim/wire/wirepbb\x06proto3"
 
 var (
 	file_pim_proto_rawDescOnce sync.Once
@@ -4230,7 +4432,7 @@ func file_pim_proto_rawDescGZIP() []byte {
 }
 
 var file_pim_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_pim_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_pim_proto_goTypes = []any{
 	(EntryKind)(0),         // 0: pim.v1.EntryKind
 	(Adders)(0),            // 1: pim.v1.Adders
@@ -4271,12 +4473,15 @@ var file_pim_proto_goTypes = []any{
 	(*PIMMembersReq)(nil),  // 36: pim.v1.PIMMembersReq
 	(*PIMMembersResp)(nil), // 37: pim.v1.PIMMembersResp
 	(*Member)(nil),         // 38: pim.v1.Member
-	(*PIMTimeReq)(nil),     // 39: pim.v1.PIMTimeReq
-	(*PIMTimeResp)(nil),    // 40: pim.v1.PIMTimeResp
-	(*PIMPing)(nil),        // 41: pim.v1.PIMPing
-	(*PIMPong)(nil),        // 42: pim.v1.PIMPong
-	(*PIMGoAway)(nil),      // 43: pim.v1.PIMGoAway
-	(*PIMError)(nil),       // 44: pim.v1.PIMError
+	(*PIMDevicesReq)(nil),  // 39: pim.v1.PIMDevicesReq
+	(*PIMDevicesResp)(nil), // 40: pim.v1.PIMDevicesResp
+	(*Device)(nil),         // 41: pim.v1.Device
+	(*PIMTimeReq)(nil),     // 42: pim.v1.PIMTimeReq
+	(*PIMTimeResp)(nil),    // 43: pim.v1.PIMTimeResp
+	(*PIMPing)(nil),        // 44: pim.v1.PIMPing
+	(*PIMPong)(nil),        // 45: pim.v1.PIMPong
+	(*PIMGoAway)(nil),      // 46: pim.v1.PIMGoAway
+	(*PIMError)(nil),       // 47: pim.v1.PIMError
 }
 var file_pim_proto_depIdxs = []int32{
 	0,  // 0: pim.v1.Entry.kind:type_name -> pim.v1.EntryKind
@@ -4304,12 +4509,13 @@ var file_pim_proto_depIdxs = []int32{
 	35, // 22: pim.v1.PIMReceiptResp.readers:type_name -> pim.v1.Reader
 	34, // 23: pim.v1.PIMReceipt.receipts:type_name -> pim.v1.Receipt
 	38, // 24: pim.v1.PIMMembersResp.members:type_name -> pim.v1.Member
-	3,  // 25: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	41, // 25: pim.v1.PIMDevicesResp.devices:type_name -> pim.v1.Device
+	3,  // 26: pim.v1.PIMError.kind:type_name -> pim.v1.ErrorKind
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_pim_proto_init() }
@@ -4323,7 +4529,7 @@ func file_pim_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pim_proto_rawDesc), len(file_pim_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   41,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

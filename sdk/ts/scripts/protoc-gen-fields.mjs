@@ -4,19 +4,23 @@
 import { ScalarType } from "@bufbuild/protobuf";
 import { createEcmaScriptPlugin, runNodeJs } from "@bufbuild/protoplugin";
 
+// Messages that the SDK leaves out: it skips their frames, as those of a later version.
+const leftOut = ["PIMDevicesReq", "PIMDevicesResp", "Device"];
+
 runNodeJs(
   createEcmaScriptPlugin({
     name: "protoc-gen-fields",
     version: "v1",
     generateTs(schema) {
       for (const file of schema.files) {
+        const messages = file.messages.filter((m) => !leftOut.includes(m.name));
         const f = schema.generateFile(`${file.name}_fields.ts`);
         f.preamble(file);
         f.print(`import type * as pb from "./${file.name}_pb.js";`);
         f.print();
         f.print("/** The types of the messages, by their names. */");
         f.print("export interface Messages {");
-        file.messages.forEach((m) => f.print(`  ${m.name}: pb.${m.name};`));
+        messages.forEach((m) => f.print(`  ${m.name}: pb.${m.name};`));
         f.print("}");
         f.print();
         f.print("/**");
@@ -26,7 +30,7 @@ runNodeJs(
         f.print(' * of a message. "[]" behind it stands for a list.');
         f.print(" */");
         f.print("export const fields = {");
-        for (const m of file.messages) {
+        for (const m of messages) {
           f.print(`  ${m.name}: [`);
           [...m.fields]
             .sort((a, b) => a.number - b.number)

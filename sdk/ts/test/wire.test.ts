@@ -72,13 +72,21 @@ function has(frame: Frame | undefined, name: string, fields: JsonValue): asserts
   assert.deepEqual(toMessage(schema, frame.body), fromJson(schema, fields));
 }
 
+/** Frames that the SDK leaves out, and skips. */
+const leftOut = ["PIMDevicesReq", "PIMDevicesResp"];
+
 test("vectors", async (t) => {
   const covered = new Set<string>();
   for (const v of casesOf<Vector[]>(vectorsFile)) {
     await t.test(v.name, () => {
-      covered.add(v.frame);
       const bytes = fromHex(v.hex);
       const frame = decode(bytes);
+      if (leftOut.includes(v.frame)) {
+        assert.equal(frame, undefined);
+        ran(vectorsFile, v.name);
+        return;
+      }
+      covered.add(v.frame);
       has(frame, v.frame, v.fields);
       assert.equal(bytes[0], v.type);
       assert.equal(toHex(encode(frame)), v.hex, "encoded again");
@@ -155,7 +163,7 @@ test("every field has a vector", () => {
       }
     }
   };
-  for (const v of casesOf<Vector[]>(vectorsFile)) {
+  for (const v of casesOf<Vector[]>(vectorsFile).filter((v) => !leftOut.includes(v.frame))) {
     const frame = decode(fromHex(v.hex));
     assert.ok(frame);
     note(schemaOf(v.frame), frame.body);
@@ -165,7 +173,8 @@ test("every field has a vector", () => {
       note(pb.CommandSchema, readMessage("Command", frame.body.payload));
     }
   }
-  const all = pb.file_pim.messages.flatMap((m) => m.fields.map((f) => f.toString()));
+  const known = pb.file_pim.messages.filter((m) => m.name !== "Device" && !leftOut.includes(m.name));
+  const all = known.flatMap((m) => m.fields.map((f) => f.toString()));
   assert.deepEqual([...seen].sort(), all.sort());
 });
 

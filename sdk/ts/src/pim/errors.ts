@@ -22,6 +22,7 @@ export const kinds = [
   "internal", // a defect; the server's log says more
   "conflict", // the ID, or what else was asked for, is already in use
   "clock_unhealthy", // the node's clock is off; it does not write
+  "revoked", // the token was good, and was revoked; or its user is blocked
 ] as const;
 
 /** The sort of an error; programs decide by it. */
