@@ -53,8 +53,11 @@ type Sessions interface {
 
 // Options are what a Home works with.
 type Options struct {
-	Bus         bus.Bus
-	Sessions    Sessions
+	Bus      bus.Bus
+	Sessions Sessions
+	// Pushed, if not nil, is told of entries that came from other nodes and that devices of this node have sent, before these
+	// are pushed what comes after them. When it returns, the entries are the Home's again. See route.Router.Pushed.
+	Pushed      func(pim.ConversationID, []conv.Encoded)
 	Connections int                   // of one user on all nodes, each of another device; 0: any number
 	Devices     int                   // that this home knows, at most; 0: 4,194,304
 	Registerer  prometheus.Registerer // nil: the metrics are not registered
@@ -66,6 +69,7 @@ type Options struct {
 type Home struct {
 	bus         bus.Bus
 	sessions    Sessions
+	pushed      func(pim.ConversationID, []conv.Encoded) // nil: nobody is told
 	connections int
 	log         *slog.Logger
 	metrics     *metrics
@@ -134,7 +138,7 @@ const maxEarlier = 16
 // before Bus.Close.
 func New(o Options) *Home {
 	h := &Home{
-		bus: o.Bus, sessions: o.Sessions, connections: o.Connections, log: o.Logger, begun: time.Now(), self: o.Bus.Self(),
+		bus: o.Bus, sessions: o.Sessions, pushed: o.Pushed, connections: o.Connections, log: o.Logger, begun: time.Now(), self: o.Bus.Self(),
 		links: newLinks(), strays: strays{span: grace}, partial: strays{span: grace / 4}, numbers: make(map[string]int), gates: make(map[string]*gate), peers: make(map[string]*peer), left: make(map[string]uint64),
 		wanted: make(map[string]time.Duration), ended: make(map[*gate]uint32), wake: make(chan struct{}, 1), replacing: make(chan struct{}, maxReplacing),
 	}

@@ -50,6 +50,8 @@ type Router struct {
 	lanes   [lanes]*lane
 	window  int64 // laneWindow; less in tests
 
+	handing sync.RWMutex // held for reading from when an answer of another node is taken until the gateway has it; see Pushed
+
 	viewMu sync.Mutex
 	table  *placement.Table // of the newest view; nil: there was none. viewMu guards it
 
