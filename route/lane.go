@@ -421,6 +421,8 @@ func (l *lane) missed(node string, round uint64) {
 // something waits for another node.
 func (l *lane) tick(now time.Time) (some bool) {
 	var failed []conv.Answer
+	l.router.handing.RLock()
+	defer l.router.handing.RUnlock()
 	l.mu.Lock()
 	for w := l.first; w != nil; {
 		next := w.next

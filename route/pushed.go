@@ -16,12 +16,12 @@ import (
 // not, because the way from the writer is slow or the answer was lost, a device would be pushed later entries before it
 // has its acknowledgement, and would take its own entry for a hole.
 func (r *Router) Pushed(c pim.ConversationID, entries []conv.Encoded) {
-	r.handing.Lock()
-	//lint:ignore SA2001 an answer that is out of the table has reached the gateway when nobody holds it
-	r.handing.Unlock()
+	r.handed()
 	if r.waiting.Load() == 0 {
 		return
 	}
+	r.handing.RLock()
+	defer r.handing.RUnlock()
 	var answers []conv.Answer
 	for i := range entries {
 		e := &entries[i]

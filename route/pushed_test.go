@@ -1,14 +1,18 @@
 package route
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"reflect"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/conv"
+	"github.com/pim-im/pim/route/routepb"
 	"github.com/pim-im/pim/store/storetest"
 	"github.com/pim-im/pim/wire"
 )
@@ -107,5 +111,47 @@ func TestAnEntryAnswersItsRequestAlone(t *testing.T) {
 	}
 	if got := l.pushed(nil, pim.Direct("alice", "carol"), &e); len(got) != 0 {
 		t.Errorf("an entry of another conversation answers: %+v", got)
+	}
+}
+
+// slowly is a gateway that takes some time to hand out an answer.
+type slowly struct {
+	discard
+	began chan struct{}
+	done  *atomic.Bool
+}
+
+func (g slowly) Deliver([]conv.Answer, []conv.Published) {
+	close(g.began)
+	time.Sleep(50 * time.Millisecond)
+	g.done.Store(true)
+}
+
+// An answer that is out of the table but not at the gateway yet is waited for: by Drain, since connections are closed behind it, and by
+// what is pushed next.
+func TestAnAnswerIsHandedOutBeforeWhatFollows(t *testing.T) {
+	c := pim.Direct("alice", "bob")
+	for what, follow := range map[string]func(*Router){
+		"Drain":  func(r *Router) { _ = r.Drain(context.Background()) },
+		"Pushed": func(r *Router) { r.Pushed(c, nil) },
+	} {
+		gate := slowly{began: make(chan struct{}), done: new(atomic.Bool)}
+		number := make(chan uint64, 100)
+		bus := &badBus{send: func(m *routepb.Submit) error {
+			number <- m.Requests[0].Number
+			return nil
+		}}
+		r := New(Options{Bus: bus, Gateway: gate, Home: discard{}})
+		r.changed(viewOf(1, "b"))
+		r.Submit([]*conv.Request{{Conversation: c, Kind: pim.EntryMessage, Sender: "alice", Device: "phone", ClientID: pim.NewClientMessageID(time.Now())}})
+		answer := &routepb.Answer{Number: <-number, Seq: 7}
+		var hearing sync.WaitGroup
+		hearing.Go(func() { hear(t, r, "b", answer) })
+		<-gate.began
+		if follow(r); !gate.done.Load() {
+			t.Errorf("%s did not wait for the answer", what)
+		}
+		hearing.Wait()
+		r.Close()
 	}
 }
