@@ -92,6 +92,7 @@ type Server struct {
 	overload *limit.Overload // nil: nothing is shed
 
 	departing departing
+	serves    atomic.Bool // it knows the others, and takes connections
 
 	reloader *reloader
 	unready  atomic.Pointer[string] // why, as last logged; empty: it was ready
@@ -238,7 +239,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 		Writer: writer, Sessions: sessions, Reader: reader, Acks: s.acks, Verifier: keys, Homes: homes, Store: s.identity, Logger: s.log,
 		Now: s.clock.Relied, Doubt: s.clock.Gate, Mono: s.clock.Mono,
 		Presence: s.config.Presence, Retain: s.config.Retain, Overload: s.overload,
-		Full: s.full, Proxies: s.proxies, Lease: s.leaseCheck(),
+		Full: s.full, Proxies: s.proxies, Lease: s.leaseCheck(), Starts: true,
 		Limits: gateway.Limits{
 			Connections: s.files.connections, User: s.config.UserConnections, InFlight: s.config.InFlight, QueueBytes: s.config.QueueBytes,
 			Handshake: s.config.HandshakeTimeout, Idle: s.config.IdleTimeout, Write: s.config.WriteTimeout,
@@ -284,7 +285,8 @@ func (s *Server) gate() error {
 	return s.engine.Health()
 }
 
-// Start listens, unless Options.Listeners were given, and serves in the background. ctx
+// Start listens, unless Options.Listeners were given, and serves in the background. One of several nodes answers at
+// once, but says that it is starting and takes no connections until it knows the others: that is when Start returns. ctx
 // bounds Start only.
 func (s *Server) Start(ctx context.Context) error {
 	if s.listener == nil {
@@ -295,12 +297,15 @@ func (s *Server) Start(ctx context.Context) error {
 		s.take(l)
 	}
 	s.tellLoad() // the first word that others hear has it
+	s.answerAll()
 	if s.cluster != nil {
 		if err := s.cluster.start(ctx); err != nil {
 			return err
 		}
 	}
-	s.serveAll()
+	s.serves.Store(true)
+	s.gateway.Opens()
+	s.keepAll()
 	return nil
 }
 
@@ -312,13 +317,8 @@ func (s *Server) take(l *Listeners) {
 	}
 }
 
-func (s *Server) serveAll() {
-	s.serving.Go(func() { s.reloader.run(s.stopping) })
-	if s.overload != nil {
-		s.serving.Go(func() { s.watchOverload(s.stopping) })
-	}
-	s.tellOfGateways()
-	s.serving.Go(func() { s.keepTelling(s.stopping) })
+// answerAll begins to answer at the addresses for clients, and at the profiler's.
+func (s *Server) answerAll() {
 	s.http = s.httpServer()
 	s.serving.Go(func() {
 		if s.certs != nil {
@@ -339,6 +339,16 @@ func (s *Server) serveAll() {
 		s.pprof = &http.Server{Handler: pprofPages(), ReadHeaderTimeout: s.config.HandshakeTimeout}
 		s.serving.Go(func() { s.fail(s.pprof.Serve(s.pprofL)) })
 	}
+}
+
+// keepAll begins what the server does by itself, and to take orders.
+func (s *Server) keepAll() {
+	s.serving.Go(func() { s.reloader.run(s.stopping) })
+	if s.overload != nil {
+		s.serving.Go(func() { s.watchOverload(s.stopping) })
+	}
+	s.tellOfGateways()
+	s.serving.Go(func() { s.keepTelling(s.stopping) })
 	if _, embedded := s.engine.(*pebble.Store); embedded || s.config.Store != "" || s.cluster != nil {
 		s.serveAdmin()
 	}
