@@ -132,7 +132,7 @@ func (c *cluster) leave() {
 		c.clocks.close()
 		c.router.Close()
 		c.linger()
-		c.home.Close()
+		c.home.CloseSooner(c.hurry)
 	}
 }
 
