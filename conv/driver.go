@@ -169,6 +169,7 @@ func (d *driver) hear() {
 		if l.write != nil {
 			d.gather.writing--
 		}
+		d.failed(l)
 		m := l.machine
 		switch {
 		case l.live == nil:

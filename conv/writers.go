@@ -80,6 +80,7 @@ type Writers struct {
 	atRest    bool // drivers that stop write snapshots; set in closing, before ctx ends
 
 	// Changed by all drivers.
+	failures        failures
 	unansweredBytes atomic.Int64 // bytes of requests without an answer
 	liveWeight      atomic.Int64 // bytes of the conversations of all drivers, when each driver last called weigh
 }

@@ -27,6 +27,9 @@ func (g *Gateway) admit() (v limit.Verdict) {
 	if closing {
 		return g.gate.Later(limit.Stopping)
 	}
+	if g.starting.Load() {
+		return g.gate.Later(limit.Starting)
+	}
 	if g.memory.above.Load() {
 		return g.gate.Later(limit.Memory)
 	}

@@ -90,6 +90,7 @@ type Options struct {
 	Full     func() bool                               // reports that no file descriptor is left for one more TCP connection; nil: never
 	Mono     func() time.Duration                      // never decreases, for limits of time; nil: since New
 	Live     func() uint64                             // bytes of memory in use, garbage left out, for Limits.Memory; nil: the runtime's
+	Starts   bool                                      // it refuses connections until Opens is called
 	Overload *limit.Overload                           // says what is shed, and is told how long requests wait; nil: nothing is shed
 	Logger   *slog.Logger                              // nil: slog.Default
 }
@@ -115,6 +116,7 @@ type Gateway struct {
 	farewell atomic.Pointer[Farewell] // what GoAway tells; nil before it
 	mu       sync.Mutex               // guards closing; orders Add on tasks before Wait
 	closing  bool                     // GoAway or Close has begun
+	starting atomic.Bool              // Opens has not been called
 }
 
 // New starts a gateway.
@@ -141,6 +143,7 @@ func New(o Options) *Gateway {
 	if g.Live == nil {
 		g.Live = liveMemory
 	}
+	g.starting.Store(o.Starts)
 	g.ids.Store(rand.Uint64() >> 16) // connection IDs differ from run to run
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.servers = crew.New[*taskRun](keptServers, g.ctx.Done())
@@ -195,6 +198,9 @@ func (g *Gateway) Close() {
 	g.Sessions.each((*conn).abort)
 	g.tasks.Wait()
 }
+
+// Opens lets connections in that Options.Starts kept out.
+func (g *Gateway) Opens() { g.starting.Store(false) }
 
 // Open returns the number of connections, handshakes included.
 func (g *Gateway) Open() int64 { return g.open.Load() }

@@ -34,6 +34,9 @@ const (
 	patience    = 2 * time.Second
 	replacement = time.Second
 
+	// hurried is for how long a home that closes waits for each of two answers when there is no time left.
+	hurried = 500 * time.Millisecond
+
 	// maxReplacing is how many connections are replaced at a time.
 	maxReplacing = 256
 
@@ -53,8 +56,11 @@ type Sessions interface {
 
 // Options are what a Home works with.
 type Options struct {
-	Bus         bus.Bus
-	Sessions    Sessions
+	Bus      bus.Bus
+	Sessions Sessions
+	// Pushed, if not nil, is told of entries that came from other nodes and that devices of this node have sent, before these
+	// are pushed what comes after them. When it returns, the entries are the Home's again. See route.Router.Pushed.
+	Pushed      func(pim.ConversationID, []conv.Encoded)
 	Connections int                   // of one user on all nodes, each of another device; 0: any number
 	Devices     int                   // that this home knows, at most; 0: 4,194,304
 	Registerer  prometheus.Registerer // nil: the metrics are not registered
@@ -66,6 +72,7 @@ type Options struct {
 type Home struct {
 	bus         bus.Bus
 	sessions    Sessions
+	pushed      func(pim.ConversationID, []conv.Encoded) // nil: nobody is told
 	connections int
 	log         *slog.Logger
 	metrics     *metrics
@@ -134,7 +141,7 @@ const maxEarlier = 16
 // before Bus.Close.
 func New(o Options) *Home {
 	h := &Home{
-		bus: o.Bus, sessions: o.Sessions, connections: o.Connections, log: o.Logger, begun: time.Now(), self: o.Bus.Self(),
+		bus: o.Bus, sessions: o.Sessions, pushed: o.Pushed, connections: o.Connections, log: o.Logger, begun: time.Now(), self: o.Bus.Self(),
 		links: newLinks(), strays: strays{span: grace}, partial: strays{span: grace / 4}, numbers: make(map[string]int), gates: make(map[string]*gate), peers: make(map[string]*peer), left: make(map[string]uint64),
 		wanted: make(map[string]time.Duration), ended: make(map[*gate]uint32), wake: make(chan struct{}, 1), replacing: make(chan struct{}, maxReplacing),
 	}
@@ -186,7 +193,11 @@ func (h *Home) EndsSoon() { h.ends.Store(true) }
 // answer is here, all pushes that the node sent before are too, or a gap has shown. A node that does not answer is told nothing, and will suspect.
 // Close waits for the answer to the question for patience at most, and then half of it for the farewell to be answered, so that a node that is slow
 // but lives has heard it before the bus ends. The node should have been draining for some seconds, so that nobody takes it for a home any more.
-func (h *Home) Close() {
+func (h *Home) Close() { h.CloseSooner(nil) }
+
+// CloseSooner does what Close does, but when hurry is closed it goes on for a second at most: who has not answered by then is told
+// nothing, and will suspect.
+func (h *Home) CloseSooner(hurry <-chan struct{}) {
 	h.mu.Lock()
 	h.closing = true
 	var others []string
@@ -207,16 +218,16 @@ func (h *Home) Close() {
 	var parting sync.WaitGroup
 	for _, name := range others {
 		parting.Go(func() {
-			if h.hears(patience, name, &homepb.Announce{}) {
-				h.hears(patience/2, name, &homepb.Announce{Farewell: true})
+			if h.hears(patience, hurry, name, &homepb.Announce{}) {
+				h.hears(patience/2, hurry, name, &homepb.Announce{Farewell: true})
 			}
 		})
 	}
 	parting.Wait()
 }
 
-// hears sends a node m, and reports whether it has answered within a time.
-func (h *Home) hears(within time.Duration, name string, m *homepb.Announce) bool {
+// hears sends a node m, and reports whether it has answered within a time, and within hurried once hurry is closed.
+func (h *Home) hears(within time.Duration, hurry <-chan struct{}, name string, m *homepb.Announce) bool {
 	id, answer := h.asked.ask(name)
 	defer h.asked.forget(id)
 	m.Request = id
@@ -225,11 +236,16 @@ func (h *Home) hears(within time.Duration, name string, m *homepb.Announce) bool
 	}
 	t := time.NewTimer(within)
 	defer t.Stop()
-	select {
-	case <-answer:
-		return true
-	case <-t.C:
-		return false
+	for {
+		select {
+		case <-answer:
+			return true
+		case <-hurry:
+			hurry = nil
+			t.Reset(min(within, hurried))
+		case <-t.C:
+			return false
+		}
 	}
 }
 

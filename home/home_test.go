@@ -368,3 +368,34 @@ func TestNodeWithManyConnectionsStops(t *testing.T) {
 		}
 	})
 }
+
+// A node that stops waits for others that do not answer for two seconds, and for one at most when its time is up.
+func TestCloseHurries(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		after time.Duration // hurry is closed; below 0: never
+		most  time.Duration
+	}{
+		{"there is time", -1, patience},
+		{"there is none", 0, 2 * hurried},
+		{"it ends meanwhile", time.Second, time.Second + 2*hurried},
+	} {
+		bubble(t, func(w *world) {
+			sites := w.start("a", "b", "c")
+			w.network.Cut("b", "a") // what it says is lost; a has not noticed yet
+			hurry := make(chan struct{})
+			switch {
+			case test.after == 0:
+				close(hurry)
+			case test.after > 0:
+				time.AfterFunc(test.after, func() { close(hurry) })
+			}
+			began := time.Now()
+			sites[0].home.CloseSooner(hurry)
+			if took := time.Since(began); took > test.most || took < test.after {
+				t.Errorf("%s: it took %v", test.name, took)
+			}
+			w.network.Heal()
+		})
+	}
+}

@@ -138,6 +138,14 @@ func (l *links) of(u pim.UserID, conn uint64, f func(*link)) {
 	}
 }
 
+// has reports whether a device has a connection here.
+func (l *links) has(u pim.UserID, d pim.DeviceID) bool {
+	sh := l.shard(u)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return slices.ContainsFunc(sh.users[u], func(k *link) bool { return k.device == d })
+}
+
 // each calls f with every link, whose fields may be read and changed meanwhile.
 func (l *links) each(f func(*link)) {
 	for i := range l.shards {

@@ -137,6 +137,8 @@ type round struct {
 	now    time.Duration // by Home.mono
 	bodies []body
 	local  []conv.Published
+	came   bool           // from another node
+	own    []conv.Encoded // buffer of tells
 
 	at [2][]int // by kind, and by the number of a node: 1 + the index of its body; 0: there is none
 
@@ -211,7 +213,7 @@ func (r *round) end() {
 		r.spare = append(r.spare, g.emptied())
 	}
 	r.held = r.held[:0]
-	r.h, r.local, r.bodies = nil, r.local[:0], r.bodies[:0]
+	r.h, r.local, r.bodies, r.came = nil, r.local[:0], r.bodies[:0], false
 	rounds.Put(r)
 }
 
@@ -347,9 +349,27 @@ func (r *round) push(e *parcel, members []pim.UserID, partly []conv.Reader) {
 		r.h.damaged(err)
 		return
 	}
+	if r.came && r.h.pushed != nil {
+		r.tells(p)
+	}
 	local := *p
 	local.Members, local.Partly = members, partly
 	r.local = append(r.local, local)
+}
+
+// tells tells Options.Pushed of the entries of p that devices of this node have sent.
+func (r *round) tells(p *conv.Published) {
+	own := r.own[:0]
+	for _, e := range p.Entries {
+		if r.h.links.has(e.Sender, e.Device) {
+			own = append(own, e)
+		}
+	}
+	if len(own) > 0 {
+		r.h.pushed(p.Conversation, own)
+	}
+	clear(own)
+	r.own = own[:0]
 }
 
 // add adds entries, and who reads them, to the body for a node.
@@ -441,6 +461,7 @@ func (h *Home) receivePushes(data []byte, take func(*round, *parcel, []pim.UserI
 		return
 	}
 	r := takeRound(h)
+	r.came = true
 	defer r.end()
 	for _, p := range m.Pushes {
 		members := make([]pim.UserID, len(p.Members))

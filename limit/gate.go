@@ -53,6 +53,9 @@ const (
 	// later: only that others leave makes room.
 	laterFrom   = 5 * time.Second
 	laterSpread = 10 * time.Second
+	// The same for those who come to a node that is starting, which takes three seconds.
+	startingFrom   = time.Second
+	startingSpread = 3 * time.Second
 )
 
 // A Gate holds rates. Its methods may be called at the same time. now is a monotonic time.
@@ -165,8 +168,12 @@ func (g *Gate) Login(now time.Duration, user pim.UserID, device pim.DeviceID) Ve
 	return Verdict{}
 }
 
-// Later returns the Verdict for somebody whom the node has no room for, because of reason.
+// Later returns the Verdict for somebody whom the node has no room for, because of reason. A node that is starting
+// will have room in seconds.
 func (g *Gate) Later(reason Reason) Verdict {
+	if reason == Starting {
+		return Verdict{reason, startingFrom + g.within(startingSpread)}
+	}
 	return Verdict{reason, laterFrom + g.within(laterSpread)}
 }
 

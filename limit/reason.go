@@ -31,6 +31,7 @@ const (
 	Strangers                      // writes to too many strangers
 	UserBytes                      // has too many bytes stored in a day
 	Busy                           // work waits too long in the node's queues, see Overload
+	Starting                       // the node does not know the others yet
 	reasons
 )
 
@@ -54,6 +55,7 @@ var texts = [reasons]struct{ label, text string }{
 	Strangers:        {"strangers", "the user has written to as many users for the first time as one may in an hour"},
 	UserBytes:        {"user_bytes", "the user has stored as many bytes as one may in a day"},
 	Busy:             {"overload", "this node has more to do than it can at this moment"},
+	Starting:         {"starting", "the server is starting"},
 }
 
 // String returns the reason as metrics name it.
@@ -69,7 +71,7 @@ func (r Reason) Text() string { return texts[min(r, reasons-1)].text }
 
 // Kind returns the kind of the error that a client is told.
 func (r Reason) Kind() pim.Kind {
-	if r == Stopping {
+	if r == Stopping || r == Starting {
 		return pim.KindUnavailable
 	}
 	return pim.KindOverloaded

@@ -83,7 +83,7 @@ type waiting struct {
 
 // share is what a user has in the table.
 type share struct {
-	requests int64
+	requests []*waiting // in the order in which they came
 	bytes    int64
 }
 
@@ -213,7 +213,7 @@ func (l *lane) admit(r *conv.Request, to string) error {
 		l.router.metrics.refused("table")
 		return errTableFull
 	}
-	if s := l.users[r.Sender]; s != nil && (s.requests >= freeRequests/userShare || s.bytes+size > freeBytes/userShare) {
+	if s := l.users[r.Sender]; s != nil && (int64(len(s.requests)) >= freeRequests/userShare || s.bytes+size > freeBytes/userShare) {
 		l.router.metrics.refused("user_share")
 		return errShare
 	}
@@ -242,7 +242,7 @@ func (l *lane) add(r *conv.Request, now time.Time) *waiting {
 		s = new(share)
 		l.users[r.Sender] = s
 	}
-	s.requests++
+	s.requests = append(s.requests, w)
 	s.bytes += w.size
 	l.router.waiting.Add(1)
 	l.router.bytes.Add(w.size)
@@ -268,8 +268,9 @@ func (l *lane) remove(w *waiting) bool {
 		w.next.prev = w.prev
 	}
 	s := l.users[w.request.Sender]
-	s.requests--
-	if s.bytes -= w.size; s.requests == 0 {
+	at := slices.Index(s.requests, w)
+	s.requests = slices.Delete(s.requests, at, at+1)
+	if s.bytes -= w.size; len(s.requests) == 0 {
 		delete(l.users, w.request.Sender)
 	}
 	l.router.waiting.Add(-1)
@@ -420,6 +421,8 @@ func (l *lane) missed(node string, round uint64) {
 // something waits for another node.
 func (l *lane) tick(now time.Time) (some bool) {
 	var failed []conv.Answer
+	l.router.handing.RLock()
+	defer l.router.handing.RUnlock()
 	l.mu.Lock()
 	for w := l.first; w != nil; {
 		next := w.next

@@ -12,6 +12,7 @@ type Metrics struct {
 	refusals  *prometheus.CounterVec // by reason
 	here      prometheus.Counter
 	late      prometheus.Counter
+	pushed    prometheus.Counter
 	gaveUp    prometheus.Counter
 	malformed prometheus.Counter
 	unsent    prometheus.Counter
@@ -41,6 +42,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}, []string{"reason"}),
 		here:      counter("pim_route_here_total", "Requests of other nodes' conversations that were written here."),
 		late:      counter("pim_route_late_answers_total", "Answers to requests that were answered already."),
+		pushed:    counter("pim_route_pushed_first_total", "Requests answered by their entries, which came before the answers."),
 		gaveUp:    counter("pim_route_unanswered_total", "Requests refused because no node has answered in time."),
 		malformed: counter("pim_route_malformed_total", "Messages of other nodes that could not be decoded."),
 		unsent:    counter("pim_route_unsent_answers_total", "Messages with answers that the bus did not take."),
@@ -48,7 +50,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		handedOver: counter("pim_route_handed_over_total", "Conversations that other nodes were told to load, since they take them over from this one."),
 	}
 	if r != nil {
-		r.MustRegister(m.forwarded, m.answered, m.waiting, m.held, m.repeats, m.refusals, m.here, m.late, m.gaveUp, m.malformed, m.unsent, m.handedOver)
+		r.MustRegister(m.forwarded, m.answered, m.waiting, m.held, m.repeats, m.refusals, m.here, m.late, m.pushed, m.gaveUp, m.malformed, m.unsent, m.handedOver)
 	}
 	return m
 }

@@ -50,6 +50,8 @@ type Router struct {
 	lanes   [lanes]*lane
 	window  int64 // laneWindow; less in tests
 
+	handing sync.RWMutex // held for reading from when a request leaves the table until the gateway has its answer; see handed
+
 	viewMu sync.Mutex
 	table  *placement.Table // of the newest view; nil: there was none. viewMu guards it
 
@@ -151,6 +153,7 @@ func (r *Router) deliver(answers []conv.Answer) {
 		r.gateway.Deliver(answers, nil)
 		return
 	}
+	r.handing.RLock()
 	here := append(make([]conv.Answer, 0, len(answers)), answers[:own]...)
 	var out outgoing
 	for i := own; i < len(answers); i++ {
@@ -170,6 +173,7 @@ func (r *Router) deliver(answers []conv.Answer) {
 	if len(here) > 0 {
 		r.gateway.Deliver(here, nil)
 	}
+	r.handing.RUnlock()
 	out.send()
 }
 
@@ -293,7 +297,15 @@ func (r *Router) Drain(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+	r.handed()
 	return nil
+}
+
+// handed waits until the gateway has the answers to all requests that have left the table.
+func (r *Router) handed() {
+	r.handing.Lock()
+	//lint:ignore SA2001 who takes requests out of the table holds it for reading until then
+	r.handing.Unlock()
 }
 
 // Close answers what waits with KindUnavailable, and so it does with what is submitted later, and waits for

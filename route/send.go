@@ -208,6 +208,19 @@ func (r *Router) receiveAnswers(from string, body []byte) {
 		r.metrics.late.Add(float64(len(m.Answers)))
 		return // to a Router before this one
 	}
+	r.takeAnswers(from, &m)
+	if m.Missed != nil {
+		r.lanes[m.Missed.Lane%lanes].missed(from, m.Missed.Round)
+	}
+	if m.Gap {
+		r.again(from)
+	}
+}
+
+// takeAnswers takes the answers of m, and hands those out that are the first to their requests.
+func (r *Router) takeAnswers(from string, m *routepb.Answers) {
+	r.handing.RLock()
+	defer r.handing.RUnlock()
 	now := time.Now()
 	answers := make([]conv.Answer, 0, len(m.Answers))
 	var l *lane
@@ -245,12 +258,6 @@ func (r *Router) receiveAnswers(from string, body []byte) {
 	}
 	if len(answers) > 0 {
 		r.gateway.Deliver(answers, nil)
-	}
-	if m.Missed != nil {
-		r.lanes[m.Missed.Lane%lanes].missed(from, m.Missed.Round)
-	}
-	if m.Gap {
-		r.again(from)
 	}
 }
 

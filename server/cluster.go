@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/bus"
 	"github.com/pim-im/pim/conv"
 	"github.com/pim-im/pim/gateway"
@@ -42,7 +43,7 @@ func (s *Server) joinCluster(b bus.Bus, settle time.Duration, sessions *gateway.
 	c := &cluster{bus: b, settle: settle, answer: s.answerStatus}
 	c.clocks = newPeerClocks(b, s.clock, s.metrics, s.log)
 	c.home = home.New(home.Options{
-		Bus: b, Sessions: sessions, Connections: s.config.UserConnections, Registerer: s.metrics, Logger: s.log,
+		Bus: b, Sessions: sessions, Pushed: func(id pim.ConversationID, entries []conv.Encoded) { c.router.Pushed(id, entries) }, Connections: s.config.UserConnections, Registerer: s.metrics, Logger: s.log,
 	})
 	c.router = route.New(route.Options{
 		Bus: b, Gateway: sessions, Home: c.home, Writers: writers, Metrics: route.NewMetrics(s.metrics),
@@ -131,7 +132,7 @@ func (c *cluster) leave() {
 		c.clocks.close()
 		c.router.Close()
 		c.linger()
-		c.home.Close()
+		c.home.CloseSooner(c.hurry)
 	}
 }
 

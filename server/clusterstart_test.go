@@ -1,6 +1,12 @@
 package server_test
 
 import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -8,6 +14,7 @@ import (
 	"github.com/pim-im/pim/bus"
 	"github.com/pim-im/pim/bus/bustest"
 	"github.com/pim-im/pim/server"
+	"github.com/pim-im/pim/wire"
 )
 
 // The others give a node nothing until it has heard of them.
@@ -34,6 +41,87 @@ func TestNodeDrainsUntilItServes(t *testing.T) {
 		case <-time.After(5 * time.Minute):
 			t.Fatal("the node is not seen")
 		}
+	}
+}
+
+// A node that does not know the others yet answers, and takes nobody: its pages say that it is starting, connections are refused
+// at once with a time, and no LBS names it. Then a client of an address alone knows where it is, and its Hello waits nowhere.
+func TestNodeRefusesUntilItServes(t *testing.T) {
+	network := bustest.NewNetwork()
+	other := network.Join(bus.Node{Name: "other"})
+	t.Cleanup(other.Close)
+	if err := other.Start(t.Context(), new(bus.Handler)); err != nil {
+		t.Fatal(err)
+	}
+	c := config(t)
+	listeners, err := server.Listen(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := server.New(c, server.Options{
+		Logger: slog.New(slog.DiscardHandler), Listeners: listeners,
+		Bus: network.Join(bus.Node{Name: "a"}), Settle: time.Hour,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{Server: s, t: t, config: c}
+	t.Cleanup(n.stop)
+	ctx, giveUp := context.WithCancel(t.Context())
+	started := make(chan error, 1)
+	go func() { started <- s.Start(ctx) }()
+
+	page := func(path string, header http.Header) (status int, text string, head http.Header) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, n.url("http")+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header = header
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(body), resp.Header
+	}
+	if status, text, _ := page("/healthz", nil); status != http.StatusOK {
+		t.Errorf("/healthz: %d %s", status, text)
+	}
+	if status, text, _ := page("/readyz", nil); status != http.StatusServiceUnavailable || text != "not ready: starting\n" {
+		t.Errorf("/readyz: %d %q", status, text)
+	}
+	upgrade := http.Header{
+		"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"AAAAAAAAAAAAAAAAAAAAAA=="},
+	}
+	if status, text, head := page(wire.WebSocketPath, upgrade); status != http.StatusServiceUnavailable || text != "the server is starting (unavailable)\n" || head.Get("Retry-After") == "" {
+		t.Errorf("an upgrade: %d %q, Retry-After %q", status, text, head.Get("Retry-After"))
+	}
+	if status, text, head := page("/v1/gateways", nil); status != http.StatusServiceUnavailable || !strings.Contains(text, "starting") || head.Get("Retry-After") != "2" {
+		t.Errorf("the page of an LBS: %d %q, Retry-After %q", status, text, head.Get("Retry-After"))
+	}
+	tcp, err := net.Dial("tcp", n.TCPAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	_ = tcp.SetReadDeadline(time.Now().Add(5 * time.Minute))
+	if _, err := tcp.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("a TCP connection: %v, want EOF", err)
+	}
+	for other.View().Node("a") == nil {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if a := other.View().Node("a"); !a.Draining || !a.Load.Unready {
+		t.Errorf("others see %+v", a)
+	}
+	giveUp()
+	if err := <-started; err == nil {
+		t.Error("Start returned without an error")
 	}
 }
 

@@ -67,6 +67,7 @@ func TestDeploySettings(t *testing.T) {
 // never gives.
 func TestDeployMetrics(t *testing.T) {
 	c := config(t)
+	c.ShedTarget = server.Defaults().ShedTarget // its metrics are there then
 	c.TLSCert, c.TLSKey, _ = selfSigned(t, c.Data)
 	has := make(map[string]bool)
 	for _, name := range start(t, c, server.Options{Bus: bustest.NewNetwork().Join(bus.Node{Name: "a"})}).MetricNames() {

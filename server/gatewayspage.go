@@ -25,6 +25,9 @@ const (
 // elsewhere is when somebody may ask again who has asked a node that can't answer.
 const elsewhere = 10 * time.Second
 
+// soon is when who has asked a node that is starting may.
+const soon = 2 * time.Second
+
 // gatewaysJSON is an answer. Its names in JSON are stable: docs/protocol.md, section 23.
 type gatewaysJSON struct {
 	Candidates []candidateJSON `json:"candidates"`
@@ -112,6 +115,9 @@ func (s *Server) gatewaysFor(r *http.Request) (body gatewaysJSON, refused *refus
 	case <-s.stopping:
 		return body, refuse("stopping", http.StatusServiceUnavailable, pim.KindUnavailable, elsewhere, errStopping.Error())
 	default:
+	}
+	if !s.serves.Load() { // its view is not whole
+		return body, refuse("starting", http.StatusServiceUnavailable, pim.KindUnavailable, soon, "the node is starting: ask another")
 	}
 	from := s.proxies.SourceOf(r)
 	if v := s.balance.gate.Connection(s.balance.mono(), from); v.Refused() {

@@ -21,7 +21,7 @@ func (s *Server) load() bus.Load {
 	}
 	l := bus.Load{
 		Connections: int(s.gateway.Open()), MaxConnections: s.files.connections, AcceptRate: s.config.acceptsInASecond(), Memory: s.gateway.Room(),
-		WebSocket: lbs.DefaultCosts[lbs.WebSocket], TCP: lbs.DefaultCosts[lbs.TCP], Unready: s.gate() != nil,
+		WebSocket: lbs.DefaultCosts[lbs.WebSocket], TCP: lbs.DefaultCosts[lbs.TCP], Unready: !s.serves.Load() || s.gate() != nil,
 	}
 	if s.config.Encrypts() {
 		l.WebSocket, l.TCP = l.WebSocket+tlsBytes, l.TCP+tlsBytes

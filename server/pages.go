@@ -95,17 +95,18 @@ func (s *Server) logUnready(err error) {
 }
 
 var (
+	errStarting = errors.New("starting")
 	errStopping = errors.New("the server stops")
 	errDraining = errors.New("draining")
 )
 
-// reason returns the word for why a node is not ready: stopping, draining, or the kind of the
+// reason returns the word for why a node is not ready: starting, stopping, draining, or the kind of the
 // error.
 func reason(err error) string {
 	switch kind := pim.KindOf(err); {
 	case err == errStopping:
 		return "stopping"
-	case err == errDraining:
+	case err == errDraining, err == errStarting:
 		return err.Error()
 	case kind == pim.KindUnknown:
 		return pim.KindUnavailable.String()
@@ -114,12 +115,16 @@ func reason(err error) string {
 	}
 }
 
-// Ready returns nil if the node acknowledges what it is sent, or why it does not, or that it drains by order.
+// Ready returns nil if the node acknowledges what it is sent, or why it does not: it is not told of the other nodes yet,
+// say, or drains by order.
 func (s *Server) Ready() error {
 	select {
 	case <-s.stopping:
 		return errStopping
 	default:
+	}
+	if !s.serves.Load() {
+		return errStarting
 	}
 	if err := s.engine.Health(); err != nil {
 		return err

@@ -95,6 +95,7 @@ type Server struct {
 	overload *limit.Overload // nil: nothing is shed
 
 	departing departing
+	serves    atomic.Bool // it knows the others, and takes connections
 
 	reloader *reloader
 	unready  atomic.Pointer[string] // why, as last logged; empty: it was ready
@@ -246,7 +247,7 @@ func (s *Server) assemble(keys *account.Keyring, o Options) {
 		Writer: writer, Sessions: sessions, Reader: reader, Acks: s.acks, Verifier: keys, Access: s.book, Devices: devices{s}, Homes: homes, Store: s.identity, Logger: s.log,
 		Now: s.clock.Relied, Doubt: s.clock.Gate, Mono: s.clock.Mono,
 		Presence: s.config.Presence, Retain: s.config.Retain, Overload: s.overload,
-		Full: s.full, Proxies: s.proxies, Lease: s.leaseCheck(),
+		Full: s.full, Proxies: s.proxies, Lease: s.leaseCheck(), Starts: true,
 		Limits: gateway.Limits{
 			Connections: s.files.connections, User: s.config.UserConnections, InFlight: s.config.InFlight, QueueBytes: s.config.QueueBytes,
 			Handshake: s.config.HandshakeTimeout, Idle: s.config.IdleTimeout, Write: s.config.WriteTimeout,
@@ -292,7 +293,8 @@ func (s *Server) gate() error {
 	return s.engine.Health()
 }
 
-// Start listens, unless Options.Listeners were given, and serves in the background. ctx
+// Start listens, unless Options.Listeners were given, and serves in the background. One of several nodes answers at
+// once, but says that it is starting and takes no connections until it knows the others: that is when Start returns. ctx
 // bounds Start only.
 func (s *Server) Start(ctx context.Context) error {
 	if s.listener == nil {
@@ -303,12 +305,15 @@ func (s *Server) Start(ctx context.Context) error {
 		s.take(l)
 	}
 	s.tellLoad() // the first word that others hear has it
+	s.answerAll()
 	if s.cluster != nil {
 		if err := s.cluster.start(ctx); err != nil {
 			return err
 		}
 	}
-	s.serveAll()
+	s.serves.Store(true)
+	s.gateway.Opens()
+	s.keepAll()
 	return nil
 }
 
@@ -321,14 +326,8 @@ func (s *Server) take(l *Listeners) {
 	}
 }
 
-func (s *Server) serveAll() {
-	s.serving.Go(func() { s.reloader.run(s.stopping) })
-	s.keeping.Go(func() { s.keepAccess(s.stopping) })
-	if s.overload != nil {
-		s.serving.Go(func() { s.watchOverload(s.stopping) })
-	}
-	s.tellOfGateways()
-	s.serving.Go(func() { s.keepTelling(s.stopping) })
+// answerAll begins to answer at the addresses for clients, and at the profiler's and that of the metrics.
+func (s *Server) answerAll() {
 	s.http = s.httpServer()
 	s.serving.Go(func() {
 		if s.certs != nil {
@@ -353,6 +352,17 @@ func (s *Server) serveAll() {
 		s.watched = s.serverFor(s.watchedPages())
 		s.serving.Go(func() { s.fail(s.watched.Serve(s.watchedL)) })
 	}
+}
+
+// keepAll begins what the server does by itself, and to take orders.
+func (s *Server) keepAll() {
+	s.serving.Go(func() { s.reloader.run(s.stopping) })
+	s.keeping.Go(func() { s.keepAccess(s.stopping) })
+	if s.overload != nil {
+		s.serving.Go(func() { s.watchOverload(s.stopping) })
+	}
+	s.tellOfGateways()
+	s.serving.Go(func() { s.keepTelling(s.stopping) })
 	if _, embedded := s.engine.(*pebble.Store); embedded || s.config.Store != "" || s.cluster != nil {
 		s.serveAdmin()
 	}

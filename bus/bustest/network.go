@@ -38,6 +38,7 @@ type Network struct {
 	share  float64             // of all frames that is lost
 	rng    *rand.Rand
 	delay  time.Duration
+	slow   map[[2]string]time.Duration // what delay is between them, by sender and receiver
 	logger *slog.Logger
 }
 
@@ -45,7 +46,7 @@ type Network struct {
 func NewNetwork() *Network {
 	return &Network{
 		nodes: map[string]*link.Node{}, ports: map[*port]struct{}{}, wires: map[[2]string]*wire{},
-		cuts: map[[2]string]bool{}, lose: map[[2]string]int{},
+		cuts: map[[2]string]bool{}, lose: map[[2]string]int{}, slow: map[[2]string]time.Duration{},
 	}
 }
 
@@ -148,6 +149,14 @@ func (n *Network) LoseShare(share float64, seed uint64) {
 func (n *Network) Delay(d time.Duration) {
 	n.mu.Lock()
 	n.delay = d
+	n.mu.Unlock()
+}
+
+// Slow says how long everything takes that is sent from now on by one node to another, whatever Delay says. It changes
+// no order of what goes that way, and does of what goes another one.
+func (n *Network) Slow(from, to string, d time.Duration) {
+	n.mu.Lock()
+	n.slow[[2]string{from, to}] = d
 	n.mu.Unlock()
 }
 
@@ -291,7 +300,10 @@ func (n *Network) carry(from string, to *port, frame []byte) {
 		w = &wire{}
 		n.wires[pair] = w
 	}
-	delay := n.delay
+	delay, ok := n.slow[pair]
+	if !ok {
+		delay = n.delay
+	}
 	n.mu.Unlock()
 	if lost {
 		return
