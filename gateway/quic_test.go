@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -24,15 +25,21 @@ type quicLab struct {
 
 func newQUICLab(t *testing.T, limits func(*Limits)) *quicLab {
 	t.Helper()
-	web := httptest.NewTLSServer(nil)
-	defer web.Close()
-	x := &quicLab{lab: newLab(t, limits), config: web.Client().Transport.(*http.Transport).TLSClientConfig.Clone()}
-	x.config.NextProtos, x.config.ServerName = []string{wire.QUICProtocol}, "example.com"
 	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if x.q, err = x.gw.ListenQUIC(packets, web.TLS, [32]byte{1}); err != nil {
+	return newQUICLabOn(t, limits, packets, [32]byte{1})
+}
+
+func newQUICLabOn(t *testing.T, limits func(*Limits), packets net.PacketConn, reset [32]byte) *quicLab {
+	t.Helper()
+	web := httptest.NewTLSServer(nil)
+	defer web.Close()
+	x := &quicLab{lab: newLab(t, limits), config: web.Client().Transport.(*http.Transport).TLSClientConfig.Clone()}
+	x.config.NextProtos, x.config.ServerName = []string{wire.QUICProtocol}, "example.com"
+	var err error
+	if x.q, err = x.gw.ListenQUIC(packets, web.TLS, reset); err != nil {
 		t.Fatal(err)
 	}
 	var serving sync.WaitGroup
@@ -172,4 +179,28 @@ func TestQUICClientThatTakesNothing(t *testing.T) {
 	x.eventually("a write is stuck", func() bool { return c.writing.Load() != 0 })
 	x.ahead.Add(int64(x.gw.Limits.Write + time.Second))
 	x.eventually("it is closed", func() bool { return x.gw.Open() == 0 })
+}
+
+// A node that was started again tells clients of its former process that their connections are gone, when they next send
+// something.
+func TestQUICAfterARestart(t *testing.T) {
+	x := newQUICLab(t, nil)
+	p := x.connect("alice", "phone", nil)
+	address := x.q.Addr().String()
+	x.q.Close() // without a word, as a process that is killed
+	packets, err := net.ListenPacket("udp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := newQUICLabOn(t, nil, packets, [32]byte{1})
+	if _, err := p.nc.Write([]byte{0}); err != nil {
+		t.Fatal(err)
+	}
+	var reset *quic.StatelessResetError
+	if _, err := p.nc.Read(make([]byte, 1)); !errors.As(err, &reset) {
+		t.Errorf("the client learns %v", err)
+	}
+	if p := next.connect("alice", "phone", nil); p == nil {
+		t.Error("no new connection")
+	}
 }
