@@ -14,7 +14,8 @@ const (
 	quicAhead = 300 * time.Millisecond
 	// quicRest is for how long QUIC is not tried on a network on which it has lost: most networks that
 	// swallow UDP go on doing so.
-	quicRest = 10 * time.Minute
+	quicRest       = 10 * time.Minute
+	maxNetworkName = 128 // bytes, as in package engine
 	// mostBeside bounds how many gateways and networks are remembered.
 	mostBeside = 32
 )
@@ -84,6 +85,9 @@ func (b *beside) told(network string, won bool, now time.Time) {
 
 // dialServer connects to the gateway at server. If that is known to take QUIC, the faster of the two has it.
 func (c *Client) dialServer(ctx context.Context, server string, dialer *transport.Dialer) (transport.Conn, error) {
+	if !dialer.Direct() { // what goes another way does so for a reason
+		return dialer.Dial(ctx)
+	}
 	quic, network := c.beside.dialer(server, time.Now(), c.options.dialer)
 	if quic == nil {
 		return dialer.Dial(ctx)

@@ -182,7 +182,9 @@ func (c *Client) State() State { return State(c.state.Load()) }
 // stopped, if it has (Reconnect makes it go on); ErrClosed; and the failure of the
 // store. After an error nothing has changed.
 func (c *Client) NetworkChanged(name string) error {
-	c.beside.onNetwork(name) // before the dial that follows at once
+	if len(name) <= maxNetworkName {
+		c.beside.onNetwork(name) // before the dial that follows at once
+	}
 	return c.do(context.Background(), engine.NetworkChanged{Name: name})
 }
 

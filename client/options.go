@@ -24,7 +24,7 @@ type Options struct {
 	// address of the same server. It may be an
 	// LBS as well: it is asked which gateway to dial, and when, on start and after each loss, if
 	// all servers are named with http or https. One that does not say is dialled itself. A gateway that takes QUIC, as the
-	// LBS says, is dialled over QUIC as well, and the faster connection is used.
+	// LBS says, is dialled over QUIC as well, and the faster connection is used, unless Dial or a proxy is to be used.
 	Server string
 	// Servers are further gateways of the same server. The client tries the last good
 	// one first. If one does not answer within 2.5 s, it tries another beside it.
@@ -85,7 +85,7 @@ type Options struct {
 	// Dial makes the connections, for a network of the app's own: a proxy, a
 	// tunnel, a test. TLS and WebSocket go on top. It is called by several
 	// goroutines at once, and must return when ctx ends. For QUIC, network is "udp", and each Read and
-	// Write of the connection is one packet. nil: package net makes the
+	// Write of the connection is one packet; only servers that are named with quic are dialled so then. nil: package net makes the
 	// connections, and WebSockets go through the proxy that the environment names.
 	Dial  func(ctx context.Context, network, address string) (net.Conn, error)
 	Agent string // name and version of the app, for the server's log; at most 128 bytes

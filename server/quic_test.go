@@ -85,11 +85,18 @@ func TestQUIC(t *testing.T) {
 // TLS, has no QUIC.
 func TestNoQUIC(t *testing.T) {
 	secured, _ := withTLS(t, good(t, ""))
-	taken, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var taken net.PacketConn
+	for taken == nil { // until one is found that is free for TCP
+		udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer udp.Close()
+		if tcp, err := net.Listen("tcp", udp.LocalAddr().String()); err == nil {
+			tcp.Close()
+			taken = udp
+		}
 	}
-	defer taken.Close()
 	for what, x := range map[string]struct {
 		change func(*server.Config)
 		logged string

@@ -193,6 +193,26 @@ func (d *Dialer) Dial(ctx context.Context) (Conn, error) {
 	return conn, nil
 }
 
+// Direct reports whether connections go to the server itself: neither through a proxy that the environment names
+// nor by the app's DialFunc.
+func (d *Dialer) Direct() bool {
+	if d.own || !d.web {
+		return !d.own
+	}
+	u, err := url.Parse(d.address)
+	if err != nil {
+		return false
+	}
+	switch u.Scheme {
+	case "ws":
+		u.Scheme = "http"
+	case "wss":
+		u.Scheme = "https"
+	}
+	through, err := d.proxy(&http.Request{URL: u})
+	return err == nil && through == nil
+}
+
 func (d *Dialer) connect(ctx context.Context) (Conn, error) {
 	if d.web {
 		return d.dialWebSocket(ctx)
