@@ -85,23 +85,11 @@ func TestQUIC(t *testing.T) {
 // TLS, has no QUIC.
 func TestNoQUIC(t *testing.T) {
 	secured, _ := withTLS(t, good(t, ""))
-	var taken net.PacketConn
-	for taken == nil { // until one is found that is free for TCP
-		udp, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer udp.Close()
-		if tcp, err := net.Listen("tcp", udp.LocalAddr().String()); err == nil {
-			tcp.Close()
-			taken = udp
-		}
-	}
 	for what, x := range map[string]struct {
 		change func(*server.Config)
 		logged string
 	}{
-		"taken":        {func(c *server.Config) { c.Listen = taken.LocalAddr().String() }, "no QUIC: the UDP port of listen cannot be had"},
+		"taken":        {func(c *server.Config) {}, "no QUIC: the UDP port of listen cannot be had"},
 		"switched off": {func(c *server.Config) { c.QUIC = false }, ""},
 		"without TLS":  {func(c *server.Config) { c.TLSCert, c.TLSKey = nil, nil }, ""},
 	} {
@@ -109,7 +97,17 @@ func TestNoQUIC(t *testing.T) {
 		c.Data = t.TempDir()
 		x.change(&c)
 		var log bytes.Buffer
-		n := startLogging(t, c, server.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		o := server.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		for what == "taken" && o.Listeners == nil { // until a number is found that is free for TCP
+			udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer udp.Close()
+			c.Listen = udp.LocalAddr().String()
+			o.Listeners, _ = server.Listen(t.Context(), c)
+		}
+		n := startLogging(t, c, o)
 		if n.QUICAddr() != "" {
 			t.Errorf("%s: QUIC at %s", what, n.QUICAddr())
 		}
