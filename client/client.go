@@ -39,6 +39,7 @@ type Client struct {
 	asking   chan struct{} // capacity 1; full while the app is asked for a token
 	events   chan Event
 	state    atomic.Uint32
+	beside   beside
 	unread   atomic.Bool   // the app has left its events untaken for at least patience
 	closed   chan struct{} // closed when the loop has ended
 
@@ -181,6 +182,9 @@ func (c *Client) State() State { return State(c.state.Load()) }
 // stopped, if it has (Reconnect makes it go on); ErrClosed; and the failure of the
 // store. After an error nothing has changed.
 func (c *Client) NetworkChanged(name string) error {
+	if len(name) <= maxNetworkName {
+		c.beside.onNetwork(name) // before the dial that follows at once
+	}
 	return c.do(context.Background(), engine.NetworkChanged{Name: name})
 }
 

@@ -62,7 +62,7 @@ func (c *Client) connectTo(ctx context.Context, to engine.Dial, token string) di
 		d.token, d.noToken = c.token(ctx)
 	}
 	if d.noToken == nil {
-		d.conn, d.err = dialer.Dial(ctx)
+		d.conn, d.err = c.dialServer(ctx, to.Server, dialer)
 	}
 	return d
 }
@@ -167,6 +167,6 @@ func (c *Client) connect(d dialled) {
 	default:
 		c.letGo()
 		c.loop.link = newLink(d.attempt, d.conn)
-		c.step(engine.Dialled{Attempt: d.attempt, Token: d.token})
+		c.step(engine.Dialled{Attempt: d.attempt, Token: d.token, Datagrams: transport.OverUDP(d.conn)})
 	}
 }

@@ -22,8 +22,8 @@ const (
 )
 
 // transports are those that this client can use, the best first: a WebSocket passes every proxy that
-// has let the question pass.
-var transports = []string{"websocket", "tcp"}
+// has let the question pass. QUIC is tried beside another one of the same gateway, see beside.
+var transports = []string{"websocket", "tcp", "quic"}
 
 // gatewaysAnswer is an answer with status 200.
 type gatewaysAnswer struct {
@@ -49,7 +49,8 @@ type gatewaysRefusal struct {
 type found struct {
 	attempt uint64
 	in      engine.Input
-	token   string // good for the dial that follows at once
+	token   string            // good for the dial that follows at once
+	quic    map[string]string // QUIC addresses of candidates, by the address that is dialled
 }
 
 // lbs returns the servers that are asked which gateway to dial: all, unless one of them is named by
@@ -83,7 +84,7 @@ func (c *Client) find(q engine.Question) {
 func (c *Client) question(ctx context.Context, q engine.Question) found {
 	token, noToken := c.token(ctx)
 	if noToken != nil && q.Ticket == "" {
-		return found{q.Attempt, engine.Unanswered{Attempt: q.Attempt, Err: noToken, NoToken: true}, ""}
+		return found{q.Attempt, engine.Unanswered{Attempt: q.Attempt, Err: noToken, NoToken: true}, "", nil}
 	}
 	header := http.Header{"User-Agent": {"pim"}}
 	if noToken == nil {
@@ -98,16 +99,17 @@ func (c *Client) question(ctx context.Context, q engine.Question) found {
 	}
 	page, err := c.dialers[q.LBS].Get(ctx, gatewaysPath, asked, header, maxAnswer)
 	if err != nil {
-		return found{q.Attempt, engine.Unanswered{Attempt: q.Attempt, Err: err}, token}
+		return found{q.Attempt, engine.Unanswered{Attempt: q.Attempt, Err: err}, token, nil}
 	}
-	return found{q.Attempt, answerIn(q, page), token}
+	in, quic := answerIn(q, page)
+	return found{q.Attempt, in, token, quic}
 }
 
-// answerIn returns what a page says.
-func answerIn(q engine.Question, page *transport.Page) engine.Input {
+// answerIn returns what a page says, and the QUIC addresses of candidates by the address that is dialled.
+func answerIn(q engine.Question, page *transport.Page) (engine.Input, map[string]string) {
 	if page.Status == http.StatusOK {
-		if a, ok := placeIn(q, page.Body); ok {
-			return engine.Answered{Attempt: q.Attempt, Answer: a}
+		if a, quic, ok := placeIn(q, page.Body); ok {
+			return engine.Answered{Attempt: q.Attempt, Answer: a}, quic
 		}
 	}
 	var r gatewaysRefusal
@@ -134,14 +136,14 @@ func answerIn(q engine.Question, page *transport.Page) engine.Input {
 	case page.Status < http.StatusInternalServerError: // not a page of an LBS
 		in.NoLBS, err.RetryAfter = true, 0
 	}
-	return in
+	return in, nil
 }
 
-// placeIn returns the answer in body; ok is false if it is none.
-func placeIn(q engine.Question, body []byte) (a engine.Answer, ok bool) {
+// placeIn returns the answer in body, and what answerIn says; ok is false if it is none.
+func placeIn(q engine.Question, body []byte) (a engine.Answer, quic map[string]string, ok bool) {
 	var g gatewaysAnswer
 	if json.Unmarshal(body, &g) != nil || g.Candidates == nil {
-		return a, false
+		return a, nil, false
 	}
 	a = engine.Answer{
 		Keep: millis(g.KeepMS), Window: millis(g.WindowMS), Alone: millis(g.AloneMS), Ticket: g.Ticket, Lease: g.Lease,
@@ -156,11 +158,17 @@ func placeIn(q engine.Question, body []byte) (a engine.Answer, ok bool) {
 		if len(c.Addresses) == 0 { // the gateway is where the client has asked
 			server = q.LBS
 		}
+		if beside := c.Addresses["quic"]; beside != "" && beside != server && strings.HasPrefix(beside, "quic://") {
+			if quic == nil {
+				quic = make(map[string]string)
+			}
+			quic[server] = beside
+		}
 		if server != "" {
 			a.Candidates = append(a.Candidates, engine.Candidate{Server: server, Weight: c.Weight})
 		}
 	}
-	return a, len(a.Candidates) > 0 || len(*g.Candidates) == 0
+	return a, quic, len(a.Candidates) > 0 || len(*g.Candidates) == 0
 }
 
 // millis returns ms milliseconds, 0 if that is negative, and at most a day.
@@ -186,6 +194,9 @@ func (c *Client) learn(f found) {
 	delete(c.loop.dialling, f.attempt)
 	if !wanted {
 		return
+	}
+	for server, quic := range f.quic {
+		c.beside.note(server, quic)
 	}
 	c.step(f.in)
 	c.loop.token = f.token

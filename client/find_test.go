@@ -51,7 +51,7 @@ func TestAsksAnLBS(t *testing.T) {
 	w.opens(o).synced()
 	for _, want := range []string{"", "a ticket"} {
 		r := waitFor(t, questions, "a question")
-		if r.Method != http.MethodGet || r.URL.Path != "/behind/v1/gateways" || r.URL.RawQuery != "site=west&transports=websocket%2Ctcp" {
+		if r.Method != http.MethodGet || r.URL.Path != "/behind/v1/gateways" || r.URL.RawQuery != "site=west&transports=websocket%2Ctcp%2Cquic" {
 			t.Errorf("asks %s %s", r.Method, r.URL)
 		}
 		if r.Header.Get("Authorization") != "Bearer alice" || r.Header.Get("Pim-Ticket") != want {

@@ -19,9 +19,12 @@ import (
 // required, and Server or Servers.
 type Options struct {
 	// Server is where to connect: http(s)://host:port or ws(s)://host:port for
-	// WebSocket, tcp://host:port for TCP, tls://host:port for TCP with TLS 1.3. It may be an
+	// WebSocket, tcp://host:port for TCP, tls://host:port for TCP with TLS 1.3,
+	// quic://host:port for QUIC over UDP, which some networks swallow: Servers should then name another
+	// address of the same server. It may be an
 	// LBS as well: it is asked which gateway to dial, and when, on start and after each loss, if
-	// all servers are named with http or https. One that does not say is dialled itself.
+	// all servers are named with http or https. One that does not say is dialled itself. A gateway that takes QUIC, as the
+	// LBS says, is dialled over QUIC as well, and the faster connection is used, unless Dial or a proxy is to be used.
 	Server string
 	// Servers are further gateways of the same server. The client tries the last good
 	// one first. If one does not answer within 2.5 s, it tries another beside it.
@@ -71,17 +74,18 @@ type Options struct {
 	// store of their own; not with Watch or Confirm.
 	Peek   bool
 	Logger *slog.Logger // nil: nothing is logged
-	// TLS is the configuration for https, wss and tls. TLS 1.3 is the minimum, whatever
+	// TLS is the configuration for https, wss, tls and quic. TLS 1.3 is the minimum, whatever
 	// it says. nil: the system's root certificates.
 	TLS *tls.Config
 	// TLSPin, if set, is the only key of a server that is trusted: the SHA-256 of the
 	// SubjectPublicKeyInfo of its certificate, in base64, as `pim serve --tls-self-signed`
 	// prints it. Who has signed the certificate, and its names and dates, do not count then.
-	// All servers must have this key and be named with https, wss or tls.
+	// All servers must have this key and be named with https, wss, tls or quic.
 	TLSPin string
 	// Dial makes the connections, for a network of the app's own: a proxy, a
 	// tunnel, a test. TLS and WebSocket go on top. It is called by several
-	// goroutines at once, and must return when ctx ends. nil: package net makes the
+	// goroutines at once, and must return when ctx ends. For QUIC, network is "udp", and each Read and
+	// Write of the connection is one packet; only servers that are named with quic are dialled so then. nil: package net makes the
 	// connections, and WebSockets go through the proxy that the environment names.
 	Dial  func(ctx context.Context, network, address string) (net.Conn, error)
 	Agent string // name and version of the app, for the server's log; at most 128 bytes
@@ -175,7 +179,7 @@ func (o *Options) dialer(server string) (*transport.Dialer, error) {
 	config := o.TLS
 	if o.TLSPin != "" {
 		if transport.Plain(server) {
-			return nil, pim.Errorf(pim.KindInvalid, "Options.TLSPin is set, and %s is without TLS: use https://, wss:// or tls://", server)
+			return nil, pim.Errorf(pim.KindInvalid, "Options.TLSPin is set, and %s is without TLS: use https://, wss://, tls:// or quic://", server)
 		}
 		var err error
 		if config, err = transport.Pin(o.TLS, o.TLSPin); err != nil {

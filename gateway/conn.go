@@ -219,6 +219,9 @@ func (c *conn) send() {
 	case end && linger:
 		c.closeWrite()
 	case end:
+		if err == nil {
+			c.part()
+		}
 		c.abort()
 	}
 }
@@ -302,7 +305,7 @@ func (c *conn) goAway() {
 func (c *conn) sendAway(text string, f Farewell) {
 	var others []string
 	if f.Others != nil {
-		others = f.Others(c.framing != lengths)
+		others = f.Others(c.transport())
 	}
 	c.shutTo(wire.CodeShutdown, text, f.Window, others)
 }

@@ -9,9 +9,9 @@ import (
 type Farewell struct {
 	// Window is the time within which they are to connect again, at a random moment.
 	Window time.Duration
-	// Others returns the URLs of other gateways for one client, the one to dial first first, of those for WebSocket or those for
-	// TCP. It is called for each client, from several goroutines. nil: there are none.
-	Others func(websocket bool) []string
+	// Others returns the URLs of other gateways for one client, the one to dial first first, by the name of the client's
+	// transport. It is called for each client, from several goroutines. nil: there are none.
+	Others func(transport string) []string
 }
 
 // Departing are the connections that were open when a gateway began to drain, so that they can be sent away bit by

@@ -23,7 +23,7 @@ func TestDepartingGoBitByBit(t *testing.T) {
 		peers[0].nc.Close()
 		x.eventually("user-0 has gone", gone.Gone)
 
-		f := Farewell{Window: 7 * time.Second, Others: func(websocket bool) []string { return []string{fmt.Sprint(websocket)} }}
+		f := Farewell{Window: 7 * time.Second, Others: func(transport string) []string { return []string{transport} }}
 		told := 0
 		hears := make(chan *wirepb.PIMGoAway, len(peers))
 		for _, p := range peers[1:] {
@@ -41,7 +41,7 @@ func TestDepartingGoBitByBit(t *testing.T) {
 			}
 			for ; told < 9 && c.sent > 0; c.sent-- {
 				m := <-hears
-				if m == nil || wire.Code(m.Code) != wire.CodeShutdown || !m.Reconnect || m.WindowMs != 7000 || len(m.Alternatives) != 1 || m.Alternatives[0] != "false" {
+				if m == nil || wire.Code(m.Code) != wire.CodeShutdown || !m.Reconnect || m.WindowMs != 7000 || len(m.Alternatives) != 1 || m.Alternatives[0] != TransportTCP {
 					t.Errorf("told %v", m)
 				}
 				told++

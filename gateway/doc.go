@@ -1,5 +1,5 @@
 // Package gateway holds the long connections of clients: WebSocket and TCP, with
-// or without TLS.
+// or without TLS, and QUIC.
 //
 // # One connection
 //

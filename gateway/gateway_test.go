@@ -335,8 +335,8 @@ func TestGoAwaySpreadsClients(t *testing.T) {
 		p := x.connect(websocket, "alice", "phone")
 		done := make(chan struct{})
 		go func() {
-			x.gw.GoAway(t.Context(), Farewell{Window: time.Second, Others: func(websocket bool) []string {
-				return []string{map[bool]string{true: "wss://other", false: "tls://other:1"}[websocket]}
+			x.gw.GoAway(t.Context(), Farewell{Window: time.Second, Others: func(transport string) []string {
+				return []string{map[string]string{TransportWebSocket: "wss://other", TransportTCP: "tls://other:1"}[transport]}
 			}})
 			close(done)
 		}()

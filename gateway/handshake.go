@@ -86,6 +86,7 @@ func (g *Gateway) serve(nc net.Conn, remote string, f framing, early []byte) {
 	c := newConn(g, nc, f)
 	c.in.partial = early
 	g.Metrics.connections.Inc()
+	g.Metrics.transports.WithLabelValues(c.transport()).Inc()
 	err := c.handshake(remote)
 	if err == nil && g.start(c.run) {
 		return

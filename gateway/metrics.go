@@ -15,6 +15,7 @@ type Metrics struct {
 	registry prometheus.Registerer // nil: not registered
 
 	connections prometheus.Gauge
+	transports  *prometheus.GaugeVec
 	sends       prometheus.Counter
 	answers     prometheus.Counter
 	pushes      prometheus.Counter
@@ -69,6 +70,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		registry:    r,
 		connections: prometheus.NewGauge(prometheus.GaugeOpts{Name: "pim_connections", Help: "Open connections, handshakes included."}),
+		transports:  prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "pim_transport_connections", Help: "Open connections by transport (tcp, websocket, quic), those before their Hello included."}, []string{"transport"}),
 		sends:       counter("pim_send_requests_total", "PIMSendReq frames read."),
 		answers:     counter("pim_send_answers_total", "Sends answered, with PIMSendAck or PIMError."),
 		pushes:      counter("pim_pushes_total", "PIMPush frames queued for a connection."),
@@ -97,6 +99,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		ackStrangers: acks.WithLabelValues("name"),
 		ackExcess:    acks.WithLabelValues("share"),
 	}
+	for _, transport := range []string{TransportTCP, TransportWebSocket, TransportQUIC} {
+		m.transports.WithLabelValues(transport)
+	}
 	for _, reason := range tlsReasons {
 		m.tls.WithLabelValues(reason)
 	}
@@ -104,7 +109,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		m.insists.WithLabelValues(reason.String())
 	}
 	if r != nil {
-		r.MustRegister(append(all, m.connections)...)
+		r.MustRegister(append(all, m.connections, m.transports)...)
 	}
 	return m
 }

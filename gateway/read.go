@@ -350,4 +350,5 @@ func (c *conn) gone() {
 	c.gw.Sessions.looks.end(c)
 	c.gw.open.Add(-1)
 	c.gw.Metrics.connections.Dec()
+	c.gw.Metrics.transports.WithLabelValues(c.transport()).Dec()
 }

@@ -39,6 +39,8 @@ type Config struct {
 	TLSSelfSigned bool          `name:"tls-self-signed" env:"PIM_TLS_SELF_SIGNED" help:"TLS with a certificate that the server makes and signs itself, in the data directory, for localhost and the hosts of listen, listen-tcp and advertise. For development: clients trust its key by --tls-pin, which the server prints; browsers warn."`
 	HSTSMaxAge    time.Duration `name:"hsts-max-age" env:"PIM_HSTS_MAX_AGE" default:"4380h" placeholder:"DURATION" help:"For how long browsers that have come with TLS, by a name, refuse to come to that name without, on any port (Strict-Transport-Security). 0: nothing is said of it. Not with tls-self-signed."`
 
+	QUIC bool `name:"quic" env:"PIM_QUIC" default:"true" negatable:"" help:"With TLS, take QUIC connections on the UDP port of listen's number as well. If that port cannot be had, the server says so in its log, and does without."`
+
 	TrustedProxies string `name:"trusted-proxies" env:"PIM_TRUSTED_PROXIES" default:"" placeholder:"CIDR,..." help:"Proxies that are believed the address of a client, for the log, address-rate and network-rate: by the PROXY protocol (versions 1 and 2), Forwarded or X-Forwarded-For. Addresses and CIDR blocks, with commas between them."`
 
 	Page     bool `name:"page" env:"PIM_PAGE" default:"true" negatable:"" help:"Serve the chat page at /, on nodes that take connections."`

@@ -48,14 +48,17 @@ func (s *Server) departure() lbs.Departure {
 func (s *Server) farewell(d lbs.Departure) gateway.Farewell {
 	return gateway.Farewell{
 		Window: max(s.config.DrainWindow, d.Window),
-		Others: func(websocket bool) (urls []string) {
+		Others: func(transport string) (urls []string) {
 			wanted := lbs.TCP
-			if websocket {
+			switch transport {
+			case gateway.TransportWebSocket:
 				wanted = lbs.WebSocket
+			case gateway.TransportQUIC:
+				wanted = lbs.QUIC
 			}
 			for _, g := range d.Draw(rand.Float64) {
 				for _, address := range g.Addresses {
-					if t, ok := transportOf(address); ok && t == wanted {
+					if t, ok := transportOf(address); ok && (t == wanted || wanted == lbs.QUIC && !g.Transports.Has(lbs.QUIC)) {
 						urls = append(urls, address)
 					}
 				}

@@ -11,16 +11,34 @@ import (
 // Listeners are where a server takes connections.
 type Listeners struct {
 	HTTP  net.Listener
-	TCP   net.Listener // nil if raw TCP is off, or the node is no gateway
-	Pprof net.Listener // nil if the profiler is off
+	TCP   net.Listener   // nil if raw TCP is off, or the node is no gateway
+	Pprof net.Listener   // nil if the profiler is off
+	QUIC  net.PacketConn // nil if QUIC is off, there is no TLS, the node is no gateway, or the port cannot be had
 
 	Metrics net.Listener // nil if /metrics has no address of its own
+
+	quicErr error // why the port cannot be had
 }
 
 // Listen listens on the addresses of c; ctx bounds the look-up of names. If one fails it
-// closes the others and returns an error of KindInvalid. `pim serve` listens before it makes
+// closes the others and returns an error of KindInvalid, but not for QUIC. `pim serve` listens before it makes
 // anything on disk, so that a server that cannot have its addresses leaves nothing behind.
 func Listen(ctx context.Context, c Config) (*Listeners, error) {
+	for try := 1; ; try++ {
+		l, err := listen(ctx, c)
+		if err != nil || !c.wantsQUIC() {
+			return l, err
+		}
+		l.listenQUIC(ctx)
+		if _, port, _ := net.SplitHostPort(c.Listen); l.quicErr == nil || port != "0" || try == quicTries {
+			return l, nil
+		}
+		l.Close() // another port may be free for both
+	}
+}
+
+// listen is Listen without QUIC.
+func listen(ctx context.Context, c Config) (*Listeners, error) {
 	// No TCP keep-alives, which Go sends every 15 s by default. They would wake phones,
 	// and keep connections open in middleboxes whose patience the heartbeats must find
 	// out. The limits of the gateway and of the HTTP server close silent connections.
@@ -53,5 +71,8 @@ func (l *Listeners) Close() {
 		if x != nil {
 			x.Close()
 		}
+	}
+	if l.QUIC != nil {
+		l.QUIC.Close()
 	}
 }

@@ -65,7 +65,7 @@ func (s *Server) keepTelling(stop <-chan struct{}) {
 
 // transportsOf are the transports by the schemes of addresses.
 var transportsOf = map[string]lbs.Transport{
-	"http": lbs.WebSocket, "https": lbs.WebSocket, "ws": lbs.WebSocket, "wss": lbs.WebSocket, "tcp": lbs.TCP, "tls": lbs.TCP,
+	"http": lbs.WebSocket, "https": lbs.WebSocket, "ws": lbs.WebSocket, "wss": lbs.WebSocket, "tcp": lbs.TCP, "tls": lbs.TCP, "quic": lbs.QUIC,
 }
 
 // mostAdvertised is how many bytes the addresses may have that a node tells of itself once a second.
@@ -85,8 +85,8 @@ func checkAdvertised(advertised string) error {
 		t, ok := transportsOf[u.Scheme]
 		switch {
 		case !ok:
-			return wrong("advertise", "%q: the scheme is none of http, https, ws, wss, tcp, tls", address)
-		case t == lbs.TCP && u.Port() == "":
+			return wrong("advertise", "%q: the scheme is none of http, https, ws, wss, tcp, tls, quic", address)
+		case t != lbs.WebSocket && u.Port() == "":
 			return wrong("advertise", "%q has no port", address)
 		case seen.Has(t):
 			return wrong("advertise", "%q: there is another address for %s already", address, t)

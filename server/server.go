@@ -102,6 +102,9 @@ type Server struct {
 
 	http, pprof, admin, watched             *http.Server
 	listener, tcp, pprofL, adminL, watchedL net.Listener
+	packets                                 net.PacketConn // for QUIC; nil: none
+	quicErr                                 error          // why there is none that there should be
+	quic                                    *gateway.QUIC  // nil: none is served
 	serving                                 sync.WaitGroup
 	keeping                                 sync.WaitGroup // keepAccess
 	stopping                                chan struct{}  // closed when Shutdown begins
@@ -324,6 +327,7 @@ func (s *Server) take(l *Listeners) {
 	if s.tcp != nil {
 		s.tcp = s.proxies.Listen(s.tcp, s.config.HandshakeTimeout)
 	}
+	s.packets, s.quicErr = l.QUIC, l.quicErr
 }
 
 // answerAll begins to answer at the addresses for clients, and at the profiler's and that of the metrics.
@@ -344,6 +348,7 @@ func (s *Server) answerAll() {
 		}
 		s.serving.Go(func() { s.fail(s.gateway.ServeTCP(s.tcp, conf)) })
 	}
+	s.serveQUIC()
 	if s.pprofL != nil {
 		s.pprof = &http.Server{Handler: pprofPages(), ReadHeaderTimeout: s.config.HandshakeTimeout}
 		s.serving.Go(func() { s.fail(s.pprof.Serve(s.pprofL)) })
@@ -437,6 +442,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		if s.tcp != nil {
 			s.tcp.Close()
 		}
+		if s.quic != nil {
+			s.quic.Refuse()
+		}
 		drain, cancel := half(ctx)
 		s.writers.Drain(drain)
 		if s.cluster != nil {
@@ -479,6 +487,7 @@ func (s *Server) end() {
 		stop func()
 	}{
 		{"a connection", s.gateway.Close},
+		{"QUIC", s.closeQUIC},
 		{"a page", s.closePages},
 		{"the removal of old messages", s.closeSweeper},
 		{"a commit", s.writers.CloseAtRest},

@@ -28,17 +28,13 @@ import (
 	"github.com/pim-im/pim/account"
 	"github.com/pim-im/pim/client"
 	"github.com/pim-im/pim/client/transport"
-	"github.com/pim-im/pim/imtest/leaks"
 	"github.com/pim-im/pim/imtest/loopback"
 	"github.com/pim-im/pim/server"
 	"github.com/pim-im/pim/store"
 	"github.com/pim-im/pim/store/storetest"
 	"github.com/pim-im/pim/wire"
 	"github.com/pim-im/pim/wire/wirepb"
-	"go.uber.org/goleak"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(leaks.Patiently(m)) }
 
 // node is a running server and the way into it.
 type node struct {
@@ -92,8 +88,11 @@ func (n *node) stop() {
 	}
 }
 
-// url returns the server's address for a transport: http, https, tcp or tls.
+// url returns the server's address for a transport: http, https, tcp, tls or quic.
 func (n *node) url(scheme string) string {
+	if scheme == "quic" {
+		return "quic://" + n.QUICAddr()
+	}
 	if scheme == "tcp" || scheme == "tls" {
 		return scheme + "://" + n.TCPAddr()
 	}

@@ -14,6 +14,10 @@ const Version = 1
 // WebSocketPath is where a server upgrades to WebSocket.
 const WebSocketPath = "/v1/ws"
 
+// QUICProtocol is what a client asks for, and a server agrees to, in the TLS handshake of QUIC
+// (ALPN).
+const QUICProtocol = "pim"
+
 // Type is a frame's first byte.
 type Type uint8
 

@@ -49,13 +49,19 @@ func (b busy) until(server string) (at time.Duration, why error) {
 // address is where a URL leads.
 type address struct {
 	host, port string
-	web        bool // a WebSocket, else TCP
+	transport  string
 }
 
 // addressOf returns the address in a URL.
 func addressOf(server string) address {
 	scheme, rest, _ := strings.Cut(strings.ToLower(server), "://")
-	a := address{web: scheme != "tcp" && scheme != "tls"}
+	a := address{transport: "websocket"}
+	switch scheme {
+	case "tcp", "tls":
+		a.transport = "tcp"
+	case "quic":
+		a.transport = "quic"
+	}
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
 		rest = rest[:i]
 	}
@@ -63,7 +69,7 @@ func addressOf(server string) address {
 	if i := strings.LastIndexByte(a.host, ':'); i > strings.LastIndexByte(a.host, ']') {
 		a.host, a.port = a.host[:i], a.host[i+1:]
 	}
-	if a.port == "" && a.web {
+	if a.port == "" && a.transport == "websocket" {
 		a.port = "80"
 		if scheme == "https" || scheme == "wss" {
 			a.port = "443"
@@ -73,11 +79,11 @@ func addressOf(server string) address {
 }
 
 // sameServer reports whether two URLs are taken for addresses of one server. It listens at one port
-// for WebSockets and at one for TCP. So two ports of a host that differ are one server's if they
+// for WebSockets, at one for TCP and at one for QUIC. So two ports of a host that differ are one server's if they
 // are of different transports, and belong to two nodes on that host if they are of the same.
 func sameServer(one, other string) bool {
 	a, b := addressOf(one), addressOf(other)
-	return a.host == b.host && (a.port == b.port || a.web != b.web)
+	return a.host == b.host && (a.port == b.port || a.transport != b.transport)
 }
 
 // retryAfterOf returns the time that err names, at most maxWindow; 0: none.

@@ -183,7 +183,7 @@ func (e *Engine) handle(in Input) error {
 		e.showPending()
 		e.dial()
 	case Dialled:
-		e.greet(in.Attempt, in.Token)
+		e.greet(in)
 	case Answered:
 		e.answered(in)
 	case Unanswered:

@@ -18,6 +18,10 @@ import (
 // one again would cost two connections every time, and most networks stay as they
 // are. A network that was not used for a week may have changed, or its failures may
 // have been chance: there the interval may grow again.
+//
+// Over UDP the interval is the shortest, and nothing is found out: middleboxes forget UDP within minutes, and a heartbeat
+// over a path that was forgotten is answered all the same, since it makes the path anew. Only what the server has pushed
+// meanwhile was late.
 
 const (
 	firstHeartbeat = 210 * time.Second
@@ -43,6 +47,7 @@ type heart struct {
 	successes  int
 	failures   int
 	foreground bool // a person looks at the app
+	udp        bool // the connection is one over UDP
 
 	longest  time.Duration // interval that the server permits
 	every    time.Duration // the interval in force: announced to the server
@@ -95,6 +100,9 @@ func (h *heart) pace() Network {
 // wish returns the interval to announce, whatever the server permits.
 func (h *heart) wish() time.Duration {
 	every := h.pace().Every
+	if h.udp {
+		every = min(every, minHeartbeat)
+	}
 	if h.foreground {
 		every = min(every, foregroundBeat)
 	}

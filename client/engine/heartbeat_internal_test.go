@@ -195,3 +195,26 @@ func TestStableInterval(t *testing.T) {
 		}
 	}
 }
+
+// Over UDP heartbeats are as close as they may be, and say nothing about the network: the next connection over TCP has its
+// pace.
+func TestHeartbeatsOverUDP(t *testing.T) {
+	var h heart
+	h.restore([]Network{{Name: "home", Every: 5 * time.Minute}})
+	h.onNetwork("home")
+	h.udp = true
+	h.opened(0, maxHeartbeat)
+	for now := minHeartbeat; now < time.Hour; now += minHeartbeat {
+		if at := h.beatAt(); at != now {
+			t.Fatalf("a heartbeat at %v, want %v", at, now)
+		}
+		h.beat(now, minHeartbeat)
+		h.answered(0)
+	}
+	h.beat(time.Hour, minHeartbeat)
+	h.failed(0)
+	h.failed(0)
+	if h.udp = false; h.wish() != 5*time.Minute || h.dirty {
+		t.Errorf("heartbeats of %v are wished for afterwards", h.wish())
+	}
+}

@@ -10,7 +10,8 @@ import (
 
 // greet takes an attempt whose transport stands. The first one wins the race and says
 // Hello; later ones are hung up.
-func (e *Engine) greet(attempt uint64, token string) {
+func (e *Engine) greet(in Dialled) {
+	attempt, token := in.Attempt, in.Token
 	server, others, ok := e.race.won(attempt)
 	if !ok {
 		e.hangUpAttempt(attempt) // too late
@@ -20,6 +21,7 @@ func (e *Engine) greet(attempt uint64, token string) {
 		e.hangUpAttempt(n)
 	}
 	e.link.phase, e.link.using, e.link.server, e.link.answered = greeting, attempt, server, false
+	e.heart.udp = in.Datagrams
 	e.link.greetedAt, e.link.welcomeBy = e.now.Mono, e.now.Mono+e.cfg.RequestTimeout
 	e.write(&wirepb.Hello{
 		Version: wire.Version, Token: token, Device: string(e.cfg.Device),

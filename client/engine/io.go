@@ -22,10 +22,11 @@ type (
 	Start struct{}
 
 	// Dialled says that an attempt's connection stands: TCP, TLS and the WebSocket
-	// upgrade are through. The engine takes the first and hangs up the others.
+	// upgrade are through, or QUIC. The engine takes the first and hangs up the others.
 	Dialled struct {
-		Attempt uint64
-		Token   string
+		Attempt   uint64
+		Token     string
+		Datagrams bool // it is one over UDP
 	}
 
 	// NoToken says that the app gave no token for an attempt, and why. If Err is of

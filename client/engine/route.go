@@ -142,7 +142,7 @@ func (r *route) trusts(s string) bool {
 func encrypted(server string) bool {
 	scheme, _, _ := strings.Cut(server, "://")
 	switch strings.ToLower(scheme) {
-	case "https", "wss", "tls":
+	case "https", "wss", "tls", "quic":
 		return true
 	}
 	return false

@@ -15,7 +15,7 @@ func TestExposed(t *testing.T) {
 	for server, want := range map[string]bool{
 		"http://chat.example": true, "ws://chat.example:80/path": true, "tcp://192.0.2.1:7401": true, "TCP://10.0.0.1:1": true,
 		"http://0.0.0.0:7400": true, "http://localhost.example": true, "http://[2001:db8::1]": true, "tcp://[::ffff:192.0.2.1]:1": true,
-		"https://chat.example": false, "wss://chat.example": false, "tls://192.0.2.1:7401": false,
+		"https://chat.example": false, "wss://chat.example": false, "tls://192.0.2.1:7401": false, "quic://192.0.2.1:7400": false,
 		"http://127.0.0.1:7400": false, "ws://LOCALHOST:7400": false, "tcp://[::1]:7401": false, "tcp://127.8.9.1:7401": false,
 		"tcp://[::ffff:127.0.0.1]:1": false,
 		"localhost":                  false, "ftp://chat.example": false, // NewDialer refuses them

@@ -1,4 +1,4 @@
-// Package transport carries frames over WebSocket and TCP.
+// Package transport carries frames over WebSocket, TCP and QUIC.
 package transport
 
 import (
@@ -15,6 +15,7 @@ import (
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/wire"
+	"github.com/quic-go/quic-go"
 )
 
 // Conn is a connection that carries frames. One goroutine may call Read while another
@@ -119,16 +120,19 @@ func (e *CloseError) Error() string {
 type Dialer struct {
 	address string // the URL of a WebSocket, else host:port
 	tls     *tls.Config
-	web     bool // a WebSocket, else TCP
+	web     bool // a WebSocket, else TCP or QUIC
+	quic    bool
 	proxy   func(*http.Request) (*url.URL, error)
 	dial    DialFunc
+	own     bool            // dial is the app's
+	tokens  quic.TokenStore // that QUIC servers have given, which spare a round trip when these are busy
 }
 
 // DialFunc makes the network connection below everything else, as net.Dialer.DialContext
-// does.
+// does. For QUIC, network is "udp".
 type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
-// NewDialer returns a Dialer for server: http(s)://, ws(s)://, tcp:// or tls://
+// NewDialer returns a Dialer for server: http(s)://, ws(s)://, tcp://, tls:// or quic://
 // and host:port; the first two may have a path, which comes before
 // wire.WebSocketPath. TLS 1.3 is the minimum, whatever config says. If dial is not
 // nil, it makes the connections, and no proxy is used.
@@ -140,7 +144,7 @@ func NewDialer(server string, config *tls.Config, dial DialFunc) (*Dialer, error
 	if u.Hostname() == "" {
 		return nil, pim.Errorf(pim.KindInvalid, "server %q has no host; it looks like http://host:port or tcp://host:port", server)
 	}
-	d := &Dialer{tls: atLeast13(config), dial: dial}
+	d := &Dialer{tls: atLeast13(config), dial: dial, own: dial != nil}
 	if dial == nil {
 		d.proxy = http.ProxyFromEnvironment
 		// The engine fits its heartbeats to the network. The kernel's keep-alive probes,
@@ -155,8 +159,11 @@ func NewDialer(server string, config *tls.Config, dial DialFunc) (*Dialer, error
 	case "tcp":
 		d.tls = nil
 	case "tls":
+	case "quic":
+		d.quic = true
+		d.quicTLS()
 	default:
-		return nil, pim.Errorf(pim.KindInvalid, "server %q: scheme %q is none of http, https, ws, wss, tcp, tls", server, u.Scheme)
+		return nil, pim.Errorf(pim.KindInvalid, "server %q: scheme %q is none of http, https, ws, wss, tcp, tls, quic", server, u.Scheme)
 	}
 	if u.Port() == "" {
 		return nil, pim.Errorf(pim.KindInvalid, "server %q has no port", server)
@@ -186,9 +193,32 @@ func (d *Dialer) Dial(ctx context.Context) (Conn, error) {
 	return conn, nil
 }
 
+// Direct reports whether connections go to the server itself: neither through a proxy that the environment names
+// nor by the app's DialFunc.
+func (d *Dialer) Direct() bool {
+	if d.own || !d.web {
+		return !d.own
+	}
+	u, err := url.Parse(d.address)
+	if err != nil {
+		return false
+	}
+	switch u.Scheme {
+	case "ws":
+		u.Scheme = "http"
+	case "wss":
+		u.Scheme = "https"
+	}
+	through, err := d.proxy(&http.Request{URL: u})
+	return err == nil && through == nil
+}
+
 func (d *Dialer) connect(ctx context.Context) (Conn, error) {
 	if d.web {
 		return d.dialWebSocket(ctx)
+	}
+	if d.quic {
+		return d.dialQUIC(ctx)
 	}
 	conn, err := d.dial(ctx, "tcp", d.address)
 	if err != nil {

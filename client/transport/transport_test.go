@@ -68,6 +68,7 @@ func servers(t *testing.T) (url map[string]string, config *tls.Config) {
 		t.Cleanup(func() { l.Close(); <-done })
 	}
 	return map[string]string{
+		"quic":  "quic://" + echoQUIC(t, secure.TLS),
 		"ws":    "ws://" + plain.Listener.Addr().String() + "/chat",
 		"https": secure.URL + "/chat/",
 		"tcp":   "tcp://" + tcp.Addr().String(),
@@ -429,7 +430,11 @@ func TestDialHook(t *testing.T) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 		host := must(neturl.Parse(url))(t).Host
-		if len(asked) != 1 || asked[0] != "tcp "+host {
+		network := "tcp "
+		if name == "quic" {
+			network = "udp "
+		}
+		if len(asked) != 1 || asked[0] != network+host {
 			t.Errorf("%s: asked for %q", name, asked)
 		}
 	}

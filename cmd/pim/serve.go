@@ -30,9 +30,10 @@ type serveCmd struct {
 
 // listening is what serve prints once clients can connect.
 type listening struct {
-	URL  string `json:"url"`  // for --server; empty if clients connect to other nodes
-	HTTP string `json:"http"` // HOST:PORT
-	TCP  string `json:"tcp"`  // HOST:PORT; empty if off
+	URL  string `json:"url"`            // for --server; empty if clients connect to other nodes
+	HTTP string `json:"http"`           // HOST:PORT
+	TCP  string `json:"tcp"`            // HOST:PORT; empty if off
+	QUIC string `json:"quic,omitempty"` // HOST:PORT of UDP, if there is QUIC
 	Data string `json:"data"`
 	PID  int    `json:"pid"`
 	Pin  string `json:"tls_pin,omitempty"` // for --tls-pin, with tls-self-signed
@@ -65,7 +66,7 @@ func (c *serveCmd) Run(ctx context.Context, s streams) error {
 	if err := srv.Start(ctx); err != nil {
 		return errors.Join(err, c.stop(ctx, srv))
 	}
-	if err := c.announce(srv.Addr(), srv.TCPAddr(), srv.Pin(), s.out); err != nil {
+	if err := c.announce(srv.Addr(), srv.TCPAddr(), srv.QUICAddr(), srv.Pin(), s.out); err != nil {
 		log.Warn("cannot print where the server listens", "error", err)
 	}
 	c.serve(ctx, srv, hangup, term, log)
@@ -167,8 +168,8 @@ func newLogger(level, format string, w io.Writer) *slog.Logger {
 }
 
 // announce prints where the server listens and what to do next.
-func (c *serveCmd) announce(addr, tcp, pin string, w io.Writer) error {
-	l := listening{URL: c.url(addr), HTTP: addr, TCP: tcp, Data: c.Data, PID: os.Getpid(), Pin: pin}
+func (c *serveCmd) announce(addr, tcp, quic, pin string, w io.Writer) error {
+	l := listening{URL: c.url(addr), HTTP: addr, TCP: tcp, QUIC: quic, Data: c.Data, PID: os.Getpid(), Pin: pin}
 	pages := l.URL
 	if !c.TakesConnections() {
 		l.URL = ""

@@ -36,7 +36,7 @@ type clientFlags struct {
 	keyFlags
 	inTheClear
 	pinned
-	Server string       `name:"server" env:"PIM_SERVER" default:"${server}" placeholder:"URL" help:"Server, or an LBS, which names one: http(s):// for WebSocket, and asked first; tcp:// or tls:// for raw TCP, and dialled at once."`
+	Server string       `name:"server" env:"PIM_SERVER" default:"${server}" placeholder:"URL" help:"Server, or an LBS, which names one: http(s):// for WebSocket, and asked first; tcp:// or tls:// for raw TCP, quic:// for QUIC, and dialled at once."`
 	Site   string       `name:"site" env:"PIM_SITE" placeholder:"SITE" help:"Where this is, as the operator names sites: an LBS names gateways of that site first."`
 	As     pim.UserID   `name:"as" env:"PIM_AS" placeholder:"USER" help:"User to be; signs a token with the key under --data."`
 	Token  string       `name:"token" env:"PIM_TOKEN" placeholder:"TOKEN" help:"Token to use instead of --as."`

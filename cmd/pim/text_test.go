@@ -111,7 +111,7 @@ func TestAnnounce(t *testing.T) {
 		cmd := serveCmd{Config: server.Defaults()}
 		c.change(&cmd.Config)
 		var out bytes.Buffer
-		if err := cmd.announce(c.addr, c.tcp, c.pin, &out); err != nil {
+		if err := cmd.announce(c.addr, c.tcp, "", c.pin, &out); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.Contains(out.String(), " chat --as alice "+c.want) || strings.Count(out.String(), " chat ") != 2 {
@@ -143,7 +143,7 @@ func TestAnnounceWithoutAPrivateKey(t *testing.T) {
 		cmd := serveCmd{Config: server.Defaults()}
 		cmd.Keys = path
 		var out bytes.Buffer
-		if err := cmd.announce("127.0.0.1:7400", "", "", &out); err != nil {
+		if err := cmd.announce("127.0.0.1:7400", "", "", "", &out); err != nil {
 			t.Fatal(err)
 		}
 		if strings.Contains(out.String(), "--as") != private || strings.Contains(out.String(), "no key in "+path+" has a private part") == private {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"os"
 	"sync"
 	"time"
@@ -74,8 +75,10 @@ func Run(ctx context.Context, c Config) (Report, error) {
 // serve starts the server in its namespace.
 func (r *run) serve(dir string) error {
 	config := server.Defaults()
-	config.Data, config.Insecure = dir, true // both ends of the link are in this process
-	config.ShedTarget = 0                    // the machine may be too busy
+	config.Data = dir
+	config.ShedTarget = 0 // the machine may be too busy
+	config.TLSSelfSigned = r.config.Transport != ""
+	config.Insecure = !config.TLSSelfSigned // both ends of the link are in this process
 	config.Listen = r.link.ServerAddr().String() + ":0"
 	config.ListenTCP = config.Listen
 	s, err := server.New(config, server.Options{Logger: slog.New(slog.DiscardHandler)})
@@ -138,6 +141,9 @@ func (r *run) network() string {
 	c, p := &r.config, &r.config.Path
 	s := fmt.Sprintf("one way %v ± %v (round trip %v ± %v), loss %.3g %%, reordered %.3g %% by up to %v",
 		p.Delay, p.Jitter, 2*p.Delay, 2*p.Jitter, 100*p.Loss, 100*p.Reorder, p.Late)
+	if c.Transport != "" {
+		s = c.Transport + ", " + s
+	}
 	if p.Rate > 0 {
 		s += fmt.Sprintf(", %d bytes/s", p.Rate)
 	}
@@ -156,7 +162,7 @@ func (r *run) network() string {
 func name(n int) pim.UserID { return pim.UserID(fmt.Sprintf("user-%d", n)) }
 
 // prepare opens everyone's client and makes the group, while the network is
-// good. Half of them use WebSocket, half TCP.
+// good.
 func (r *run) prepare() error {
 	var others []pim.UserID
 	for n := range r.config.Users {
@@ -164,8 +170,16 @@ func (r *run) prepare() error {
 		if n/2%2 == 1 {
 			url = "tcp://" + r.server.TCPAddr()
 		}
+		switch r.config.Transport {
+		case "https":
+			url = "https://" + r.server.Addr()
+		case "tls":
+			url = "tls://" + r.server.TCPAddr()
+		case "quic":
+			url = "quic://" + r.server.QUICAddr()
+		}
 		p, err := r.open(client.Options{
-			Server: url, Direct: true, Insecure: true, User: name(n), Device: "phone", Dial: r.link.Client.Dial,
+			Server: url, Direct: true, Insecure: true, User: name(n), Device: "phone", Dial: r.dial, TLSPin: r.server.Pin(),
 			Token: func(context.Context) (string, error) { return r.keys.Issue(name(n), 24*time.Hour, time.Now()) },
 		})
 		if err != nil {
@@ -194,6 +208,35 @@ func (r *run) prepare() error {
 	r.group = sent.Conversation
 	return err
 }
+
+// dial makes the clients' connections, in their namespace. A UDP socket is bound to no address, as those that the client makes by itself.
+func (r *run) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if network != "udp" {
+		return r.link.Client.Dial(ctx, network, address)
+	}
+	to, err := net.ResolveUDPAddr("udp4", address)
+	if err != nil {
+		return nil, err
+	}
+	var socket *net.UDPConn
+	err = r.link.Client.Do(func() (err error) {
+		socket, err = net.ListenUDP("udp4", nil)
+		return err
+	})
+	return unbound{socket, to}, err
+}
+
+// unbound is a UDP socket that sends to one address, from whatever address the machine has.
+type unbound struct {
+	*net.UDPConn
+	to *net.UDPAddr
+}
+
+// Write implements net.Conn.
+func (c unbound) Write(b []byte) (int, error) { return c.WriteTo(b, c.to) }
+
+// RemoteAddr implements net.Conn.
+func (c unbound) RemoteAddr() net.Addr { return c.to }
 
 // cut cuts the link and mends it until ctx ends, and returns how often.
 func (r *run) cut(ctx context.Context) (cuts int) {

@@ -36,6 +36,10 @@ type Config struct {
 	// apart. A person who chats has them in the foreground.
 	Background bool
 
+	// Transport is what everybody uses: tls (over TCP), https (WebSocket) or quic. Empty: half of them
+	// WebSocket, half TCP, without TLS.
+	Transport string
+
 	Within   time.Duration // the time for a message to reach everyone
 	Seed     uint64
 	Progress io.Writer // nil: none

@@ -32,6 +32,7 @@ type cli struct {
 	Messages   float64       `default:"10" placeholder:"R" help:"Messages a second, over all users."`
 	Duration   time.Duration `default:"3m" placeholder:"D" help:"Of the sending."`
 	Within     time.Duration `default:"180s" placeholder:"D" help:"Time for a message to reach everyone."`
+	Transport  string        `enum:"mixed,tls,https,quic" default:"mixed" help:"What everybody uses. mixed: half WebSocket, half TCP, without TLS."`
 	Seed       uint64        `default:"1" placeholder:"N" help:"Of the packets' fate and of who sends."`
 	JSON       bool          `name:"json" help:"Print one JSON object."`
 }
@@ -51,6 +52,9 @@ func (c *cli) config() weak.Config {
 	w.CutEvery, w.CutFor, w.Handover, w.Tell = c.CutEvery, c.CutFor, c.Handover, c.Tell
 	w.Background = c.Background
 	w.Users, w.Rate, w.Duration, w.Within, w.Seed = c.Users, c.Messages, c.Duration, c.Within, c.Seed
+	if c.Transport != "mixed" {
+		w.Transport = c.Transport
+	}
 	w.Progress = os.Stderr
 	return w
 }
