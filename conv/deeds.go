@@ -60,9 +60,9 @@ func (c *conversation) deedOf(r *Request, users int) (d limit.Deed) {
 	return d
 }
 
-// longestDeedWait is the longest time after which a client is told to send again. It sends nothing
-// else meanwhile: it takes the time as the server's, not as its user's.
-const longestDeedWait = 10 * time.Second
+// longestDeedWait is the longest time after which a client is told to send again. It sends nothing else to that conversation
+// meanwhile, and one of an earlier version nothing to anybody. It gives a message up after three minutes.
+const longestDeedWait = time.Minute
 
 // begin asks whether the sender of r may do d at the time at, and returns what the batch is to end;
 // nil if r counts as nothing.

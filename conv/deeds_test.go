@@ -65,7 +65,7 @@ func (x *society) refuses(what string, r *conv.Request, reason limit.Reason) {
 	before := x.refused(reason)
 	a := x.do(r)[0]
 	var e *pim.Error
-	if !errors.As(a.Err, &e) || e.Kind != pim.KindOverloaded || e.RetryAfter <= 0 || e.RetryAfter > 10*time.Second {
+	if !errors.As(a.Err, &e) || e.Kind != pim.KindOverloaded || e.RetryAfter <= 0 || e.RetryAfter > time.Minute {
 		x.t.Errorf("%s: answered with %v", what, a.Err)
 	}
 	if n := x.refused(reason) - before; n != 1 {

@@ -60,7 +60,7 @@ func TestTurnedAway(t *testing.T) {
 	r.dials("wss://b")
 	r.waits(15 * time.Second) // no answer, and no other to ask
 	r.dials("wss://b", "wss://b")
-	r.waits(20 * time.Second)
+	r.waits(18 * time.Second) // half a second less
 	for _, d := range r.dialled {
 		if d.Server == "wss://c" {
 			t.Error("c is dialled before its time")

@@ -255,7 +255,7 @@ func (e *Engine) unanswered(in Unanswered) {
 		return // hung up before
 	}
 	now, f := e.now.Mono, &e.finder
-	kind := pim.KindOf(in.Err)
+	kind, told := pim.KindOf(in.Err), false
 	next := f.lbs.next(now)
 	switch {
 	case in.NoToken:
@@ -279,10 +279,11 @@ func (e *Engine) unanswered(in Unanswered) {
 		// It is there, and says when to come back. Another one is asked with the usual backoff.
 		f.alive, f.aloneAt, next = true, 0, ""
 		if after := retryAfterOf(in.Err); after > 0 {
+			told = true
 			e.spare(in.Attempt, lbs, now+after+time.Duration(e.cfg.Random()*float64(after)/4), in.Err)
 		}
 	}
-	switch verdict := e.race.failed(in.Attempt, next); {
+	switch verdict := e.race.failed(in.Attempt, told, next); {
 	case verdict == another:
 		e.question(e.race.attempt(now, f.lbs.take(now)))
 	case verdict == over, f.hopeless():
@@ -305,10 +306,9 @@ func (e *Engine) tickQuestions() {
 	switch verdict := e.race.due(now); {
 	case verdict == another && f.hopeless():
 		e.unfound(errPlain)
-	case verdict == another && f.lbs.next(now) == "":
-		e.race.noMore()
+	case verdict == another && !e.race.mayTry(&f.lbs, now): // later
 	case verdict == another:
-		e.question(e.race.attempt(now, f.lbs.take(now)))
+		e.question(e.race.attempt(now, f.lbs.take(now, e.race.servers()...)))
 	case verdict == over:
 		err := errNoLBS
 		if e.race.noToken != nil {

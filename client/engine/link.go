@@ -64,12 +64,14 @@ var (
 func (e *Engine) lost(attempt uint64, err error, code wire.Code) {
 	switch {
 	case e.link.phase == racing:
-		if server, ok := e.race.serverOf(attempt); ok && e.turnedAway(server, err, 0) {
+		server, ok := e.race.serverOf(attempt)
+		told := ok && e.turnedAway(server, err, 0)
+		if told {
 			for _, n := range e.race.withdraw(attempt, server) {
 				e.hangUpAttempt(n)
 			}
 		}
-		switch e.race.failed(attempt, e.route.next(e.now.Mono)) {
+		switch e.race.failed(attempt, told, e.route.next(e.now.Mono)) {
 		case another:
 			e.attempt()
 		case over:
@@ -99,13 +101,12 @@ func (e *Engine) lost(attempt uint64, err error, code wire.Code) {
 	}
 }
 
-// attempt starts one more attempt of the round, unless the place that an LBS has given has expired.
+// attempt starts one more attempt of the round, if it may.
 func (e *Engine) attempt() {
-	if e.route.next(e.now.Mono) == "" {
-		e.race.noMore()
+	if !e.race.mayTry(&e.route, e.now.Mono) {
 		return
 	}
-	e.out.Dials = append(e.out.Dials, e.race.attempt(e.now.Mono, e.route.take(e.now.Mono)))
+	e.out.Dials = append(e.out.Dials, e.race.attempt(e.now.Mono, e.route.take(e.now.Mono, e.race.servers()...)))
 }
 
 // asError returns err if it is a *pim.Error, and else an error that wraps err, of

@@ -99,15 +99,16 @@ type outbox struct {
 	random func() float64                  // Config.Random
 	left   func(m *message, end SendState) // called when m has left the outbox, after its last SendEvent
 
-	byID      map[pim.ClientMessageID]*message
-	lanes     map[laneKey]*lane
-	ready     []*lane       // lanes that may have something to transmit; each at most once
-	flying    []*message    // InFlight, in the order of their last transmission
-	delayed   []*message    // in the order of their numbers
-	failed    []*message    // in the order in which they failed
-	held      []*message    // those with heldUntil, and some that are gone
-	holdUntil time.Duration // the server is busy: no message is transmitted before
-	bytes     int           // payloads of all messages
+	byID    map[pim.ClientMessageID]*message
+	lanes   map[laneKey]*lane
+	ready   []*lane    // lanes that may have something to transmit; each at most once
+	flying  []*message // InFlight, in the order of their last transmission
+	delayed []*message // in the order of their numbers
+	failed  []*message // in the order in which they failed
+	held    []*message // those with heldUntil, and some that are gone
+	bytes   int        // payloads of all messages
+
+	refused // by a server that is busy, see refused.go
 }
 
 // restore goes on with the messages of a store.
@@ -168,6 +169,7 @@ func (o *outbox) exit(m *message) {
 	}
 	if len(l.messages) == 0 {
 		delete(o.lanes, l.key)
+		o.emptied(l)
 		if l.ready {
 			l.ready = false
 			o.ready = slices.DeleteFunc(o.ready, func(other *lane) bool { return other == l })
@@ -493,5 +495,6 @@ func (o *outbox) found(entry *pim.Entry) {
 
 // delivered takes m, which the server has, out of the outbox.
 func (o *outbox) delivered(m *message, s Sent) {
+	o.accepted()
 	o.leave(m, SendEvent{Conversation: s.Conversation, State: Delivered, Sent: s})
 }

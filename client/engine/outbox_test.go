@@ -302,32 +302,66 @@ func TestRefusedForGood(t *testing.T) {
 	}
 }
 
-// A server that is busy names a time; until then it is left alone.
-func TestBusyServer(t *testing.T) {
+// A server that is busy with a conversation names a time; until then nothing is sent there, and others go on.
+func TestBusyConversation(t *testing.T) {
 	s := newScript(t)
 	a := s.sends(chat, "a")
 	s.gets(&wirepb.PIMError{ClientMessageId: a[:], Kind: wirepb.ErrorKind_ERROR_KIND_OVERLOADED, Retryable: true, RetryAfterMs: 2500})
 	s.sends(chat, "b")
 	s.sends("d:alice:carol", "c")
-	s.fared("1 queued, 1 sending, 1 waiting (overloaded), 2 queued, 3 queued")
-	s.hasTransmitted("a 1")
+	s.fared("1 queued, 1 sending, 1 waiting (overloaded), 2 queued, 3 queued, 3 sending")
+	s.hasTransmitted("a 1", "c 1")
 	s.w.passes(2 * time.Second)
 	s.hasTransmitted()
-	s.w.passes(time.Second)
-	s.hasTransmitted("a 2", "b 1", "c 1")
+	s.w.passes(900 * time.Millisecond)
+	s.hasTransmitted("a 2")
+	s.gets(ackFor(a, 1))
+	s.hasTransmitted("b 1")
 }
 
-// A busy server is left alone by messages that wait for their answers, too.
-func TestBusyServerHoldsResends(t *testing.T) {
+// A busy conversation is left alone by messages that wait for their answers, too.
+func TestBusyConversationHoldsResends(t *testing.T) {
 	s := newScript(t)
 	a := s.sends(chat, "a")
-	s.sends("d:alice:carol", "b")
+	s.sends(chat, "b")
+	s.sends("d:alice:carol", "c")
 	s.gets(&wirepb.PIMError{ClientMessageId: a[:], Kind: wirepb.ErrorKind_ERROR_KIND_OVERLOADED, Retryable: true, RetryAfterMs: 8_000})
-	s.hasTransmitted("a 1", "b 1")
+	s.hasTransmitted("a 1", "b 1", "c 1")
 	s.lives(8 * time.Second)
-	s.hasTransmitted()
+	s.hasTransmitted("c 2")
 	s.lives(2 * time.Second)
-	s.hasTransmitted("b 2", "a 2")
+	s.hasTransmitted("b 2", "c 3", "a 2")
+}
+
+// If one conversation after the other is refused, everything waits, and then the one that was not refused goes first. When it is
+// accepted, all go on.
+func TestBusyServer(t *testing.T) {
+	s := newScript(t)
+	sends := func(text string) pim.ClientMessageID {
+		return s.sends(pim.Direct("alice", pim.UserID("bob-"+text)), text)
+	}
+	refuse := func(id pim.ClientMessageID) {
+		s.gets(&wirepb.PIMError{ClientMessageId: id[:], Kind: wirepb.ErrorKind_ERROR_KIND_OVERLOADED, Retryable: true, RetryAfterMs: 100})
+	}
+	refuse(sends("a"))
+	b := sends("b")
+	s.hasTransmitted("a 1", "b 1")
+	refuse(b) // up to 1 s
+	c := sends("c")
+	s.w.passes(499 * time.Millisecond)
+	s.hasTransmitted()
+	s.w.passes(time.Millisecond)
+	s.hasTransmitted("c 1")
+	refuse(c) // up to 2 s
+	s.w.passes(999 * time.Millisecond)
+	d := sends("d")
+	s.hasTransmitted()
+	s.w.passes(time.Millisecond)
+	s.hasTransmitted("d 1", "a 2")
+	ack := ackFor(d, 1)
+	ack.Conversation = string(pim.Direct("alice", "bob-d"))
+	s.gets(ack)
+	s.hasTransmitted("b 2", "c 2")
 }
 
 // However long a server wants to be left alone, it is asked again while the
@@ -356,7 +390,7 @@ func TestBusyForWeeks(t *testing.T) {
 		t.Fatalf("%d pulls", asked)
 	}
 	busy(&wirepb.PIMError{ClientMessageId: a[:]})
-	s.sends(chat, "b")
+	s.sends("d:alice:carol", "b")
 	s.quiets()
 	s.lives(750 * time.Second)
 	var got []string

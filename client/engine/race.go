@@ -25,7 +25,7 @@ type race struct {
 	attempts uint64 // of all rounds; their numbers count from 1
 
 	running []Dial        // none unless racing
-	tried   []string      // servers of the attempts of this round
+	tried   []string      // servers of the attempts of this round, but for those that have said when to come back
 	nextAt  time.Duration // when the next attempt is started
 	endBy   time.Duration
 	noToken *pim.Error // why the app gave no token for the last attempt that got none; nil: all got theirs
@@ -104,12 +104,16 @@ func (r *race) serverOf(n uint64) (server string, ok bool) {
 	return r.running[i].Server, true
 }
 
-// failed takes the failure of the attempt n; another attempt would go to the server next, ""
-// if none may be dialled.
+// failed takes the failure of the attempt n; told says that its server has said when to come back. Another attempt would go to the server
+// next, "" if none may be dialled.
 // A server that was not tried in this round is tried at once. Otherwise the round goes on
-// while other attempts are under way, and is over when none is.
-func (r *race) failed(n uint64, next string) verdict {
-	_, ok := r.drop(n)
+// while other attempts are under way, and is over when none is. What was told does not count as a try: while
+// attempts at servers that say nothing are under way, that one is asked again at its time.
+func (r *race) failed(n uint64, told bool, next string) verdict {
+	server, ok := r.drop(n)
+	if ok && told {
+		r.tried = slices.Delete(r.tried, slices.Index(r.tried, server), slices.Index(r.tried, server)+1)
+	}
 	switch {
 	case !ok: // hung up before
 		return goesOn
@@ -144,8 +148,26 @@ func (r *race) due(now time.Duration) verdict {
 	return goesOn
 }
 
-// noMore says that nobody is left for another attempt. Those under way go on.
-func (r *race) noMore() { r.nextAt = r.endBy }
+// mayTry reports whether an attempt that is due may be started now in rt. It may not if no server may be dialled;
+// or if attempts at all of those are under way, and another one has said when to come back. Then the attempt is put off until that one
+// may be asked.
+func (r *race) mayTry(rt *route, now time.Duration) bool {
+	dialled := r.servers()
+	next, at := rt.next(now, dialled...), rt.busyUntil(now)
+	if next != "" && (at >= r.endBy || !slices.Contains(dialled, next)) {
+		return true
+	}
+	r.nextAt = min(at, r.endBy)
+	return false
+}
+
+// servers returns where the attempts lead that are under way.
+func (r *race) servers() (all []string) {
+	for _, d := range r.running {
+		all = append(all, d.Server)
+	}
+	return all
+}
 
 // deadline returns when something is due.
 func (r *race) deadline() time.Duration {

@@ -71,8 +71,13 @@ func TestRaces(t *testing.T) {
 				var got, want verdict
 				switch what := rapid.IntRange(0, 3).Draw(t, "what"); what {
 				case 0, 1:
+					at, next := running[n], server.Draw(t, "next")
 					delete(running, n)
-					next := server.Draw(t, "next")
+					comesBack := what == 0 && rapid.Bool().Draw(t, "told")
+					if runs && comesBack {
+						i := slices.Index(tried, at)
+						tried = slices.Delete(tried, i, i+1)
+					}
 					switch {
 					case !runs:
 					case what == 0 && len(tried) < raceAttempts && !slices.Contains(tried, next):
@@ -81,7 +86,7 @@ func TestRaces(t *testing.T) {
 						want = over
 					}
 					if what == 0 {
-						got = r.failed(n, next)
+						got = r.failed(n, comesBack, next)
 					} else {
 						err := pim.Errorf(pim.KindUnavailable, "no token")
 						if got = r.withoutToken(n, err); runs != (r.noToken == err) {

@@ -328,3 +328,44 @@ func TestDeviceThatIsReplacedLater(t *testing.T) {
 		t.Fatalf("state %s", got)
 	}
 }
+
+// A gateway that says when to come back is asked at its time, although an attempt at a dark one is under way until the
+// round ends, after 15 s: whoever was refused would otherwise come back only then, with all the others.
+func TestToldBesideADarkServer(t *testing.T) {
+	r := newRacer(t, "wss://dark", "wss://full")
+	full := func(n uint64, after time.Duration) {
+		r.does(engine.Lost{Attempt: n, Err: &pim.Error{Kind: pim.KindOverloaded, RetryAfter: after}})
+	}
+	r.waits(2500 * time.Millisecond)
+	r.dials("wss://dark", "wss://full")
+	full(2, 4*time.Second) // until 7 s
+	r.waits(4500*time.Millisecond - 1)
+	r.dials()
+	r.waits(1)
+	r.dials("wss://full")
+	full(3, 2*time.Second) // until 9.25 s; an attempt follows 2.5 s after the one before
+	r.waits(2500 * time.Millisecond)
+	r.dials("wss://full")
+	r.hangsUp()
+	r.connects(4, &wirepb.Welcome{})
+	r.hangsUp(1)
+}
+
+// However soon a gateway wants to be asked again, an attempt follows 2.5 s after the one before.
+func TestToldAgainAndAgain(t *testing.T) {
+	r := newRacer(t, "wss://dark", "wss://full")
+	dialled := 0
+	for range 100 {
+		r.waits(100 * time.Millisecond)
+		dials := r.dialled
+		r.dialled = nil
+		for _, d := range dials {
+			if dialled++; d.Server == "wss://full" {
+				r.does(engine.Lost{Attempt: d.Attempt, Err: &pim.Error{Kind: pim.KindOverloaded, RetryAfter: time.Millisecond}})
+			}
+		}
+	}
+	if dialled > 6 {
+		t.Errorf("%d attempts in one round", dialled)
+	}
+}

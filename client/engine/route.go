@@ -47,25 +47,33 @@ func (r *route) order() []string {
 }
 
 // next returns the server of the next attempt, "" if all are busy, or what was given has expired.
-// Those that are busy have no turn.
-func (r *route) next(now time.Duration) string {
+// Those that are busy have no turn, nor have those to avoid if there are others.
+func (r *route) next(now time.Duration, avoid ...string) string {
 	if r.given != nil && r.givenUntil <= now {
 		return ""
 	}
-	all := r.order()
-	for range all {
-		s := all[r.turn%len(all)]
-		if at, _ := r.busy.until(s); at <= now {
+	all, first := r.order(), -1
+	for turn := r.turn; turn < r.turn+len(all); turn++ {
+		s := all[turn%len(all)]
+		switch at, _ := r.busy.until(s); {
+		case at > now:
+		case !slices.Contains(avoid, s):
+			r.turn = turn
 			return s
+		case first < 0:
+			first = turn
 		}
-		r.turn++
 	}
-	return ""
+	if first < 0 {
+		return ""
+	}
+	r.turn = first
+	return all[first%len(all)]
 }
 
-// take returns the server of an attempt that is made now, "" if all are busy.
-func (r *route) take(now time.Duration) string {
-	s := r.next(now)
+// take returns the server of an attempt that is made now, see next.
+func (r *route) take(now time.Duration, avoid ...string) string {
+	s := r.next(now, avoid...)
 	r.turn++
 	return s
 }
@@ -80,6 +88,20 @@ func (r *route) freeAt() (at time.Duration, why error) {
 		}
 	}
 	return at, why
+}
+
+// busyUntil returns when the first of those that are busy may be dialled; never: none is, or what was given has expired.
+func (r *route) busyUntil(now time.Duration) time.Duration {
+	first := never
+	if r.given != nil && r.givenUntil <= now {
+		return first
+	}
+	for _, s := range r.order() {
+		if at, _ := r.busy.until(s); at > now {
+			first = min(first, at)
+		}
+	}
+	return first
 }
 
 // give sets what takes the place of all other servers until then.

@@ -19,7 +19,7 @@ const slowLine = 8 << 10
 
 // opened lets everything be transmitted at once on a new connection.
 func (o *outbox) opened() {
-	o.holdUntil = 0
+	o.spareNobody()
 	for _, m := range o.delayed {
 		m.retryAt = 0
 	}
@@ -40,27 +40,46 @@ func (o *outbox) transmit(backup bool) {
 	if now < o.holdUntil {
 		return
 	}
-	for i := 0; i < len(o.delayed) && len(o.flying) < o.limits.inFlight; {
-		if m := o.delayed[i]; now >= m.retryAt {
+	if o.streak > 0 {
+		o.transmitNew(backup, true)
+	}
+	for i := 0; i < len(o.delayed) && o.room(); {
+		if m := o.delayed[i]; now >= max(m.retryAt, o.sparedUntil(m)) {
 			o.fly(m, backup) // or fails; either way it is no longer at i
 		} else {
 			i++
 		}
 	}
 	o.wakeHeld()
-	for len(o.ready) > 0 && len(o.flying) < o.limits.inFlight && !o.clock.doubt {
+	o.transmitNew(backup, false)
+	if len(o.ready) == 0 {
+		o.ready = nil
+	}
+}
+
+// transmitNew transmits messages for the first time, one of each lane in turn. Conversations that wait stay ready; if unrefused is set
+// so do all of which something was refused.
+func (o *outbox) transmitNew(backup, unrefused bool) {
+	var kept []*lane
+	after := o.fx.now.Mono
+	if unrefused {
+		after = 0
+	}
+	for len(o.ready) > 0 && !o.clock.doubt && o.room() {
 		l := o.ready[0]
 		o.ready[0] = nil
 		o.ready = o.ready[1:]
+		if o.spared[l.key.conversation] > after {
+			kept = append(kept, l)
+			continue
+		}
 		l.ready = false
 		if m := l.next(); m != nil && !slices.Contains(o.held, m) {
 			o.fly(m, backup)
 			o.wake(l)
 		}
 	}
-	if len(o.ready) == 0 {
-		o.ready = nil
-	}
+	o.ready = append(o.ready, kept...)
 }
 
 // hold lets the message id, which is queued, wait until a time before it is transmitted. A held
@@ -196,16 +215,16 @@ func (o *outbox) rejected(id pim.ClientMessageID, err *pim.Error, retryable bool
 		return
 	}
 	if !retryable {
+		o.accepted()
 		o.refuse(m, err)
 		return
 	}
 	m.refusals++
 	wait := repeatAfter(m.refusals, o.random)
 	if err.RetryAfter > 0 {
-		// A server that names a time speaks of itself, not of this message: all
-		// messages wait. It told other clients the same: the wait is spread.
+		// The server told other clients the same: the wait is spread.
 		wait = max(wait, err.RetryAfter+time.Duration(o.random()*float64(err.RetryAfter)/4))
-		o.holdUntil = max(o.holdUntil, o.fx.now.Mono+wait)
+		o.spare(m, o.fx.now.Mono+wait)
 	}
 	o.delay(m, o.fx.now.Mono+wait, err)
 }
@@ -222,7 +241,7 @@ func (o *outbox) tick(open bool) (unanswered []time.Duration) {
 		switch {
 		case now >= m.giveUpAt:
 			o.fail(m, errNoAnswer)
-		case open && now >= max(m.retryAt, o.holdUntil) && m.mayResend():
+		case open && now >= max(m.retryAt, o.sparedUntil(m)) && m.mayResend():
 			unanswered = append(unanswered, m.sentAt)
 			m.resends++
 			o.fly(m, false) // to the end of the list, or out of it
@@ -270,10 +289,8 @@ func (o *outbox) resumed(paused time.Duration) {
 // that the shell does not read from it.
 func (o *outbox) deadline(open, paused bool) time.Duration {
 	at := never
-	if open && o.holdUntil > o.fx.now.Mono {
-		at = o.holdUntil
-	}
 	if open {
+		at = o.goesOn()
 		for _, m := range o.held {
 			at = min(at, max(m.heldUntil, o.holdUntil))
 		}
@@ -284,14 +301,14 @@ func (o *outbox) deadline(open, paused bool) time.Duration {
 	for _, m := range o.flying {
 		at = min(at, m.giveUpAt)
 		if m.mayResend() {
-			at = min(at, max(m.retryAt, o.holdUntil))
+			at = min(at, max(m.retryAt, o.sparedUntil(m)))
 		}
 	}
-	room := len(o.flying) < o.limits.inFlight
+	room := o.room()
 	for _, m := range o.delayed {
 		at = min(at, m.giveUpAt)
 		if open && room {
-			at = min(at, max(m.retryAt, o.holdUntil))
+			at = min(at, max(m.retryAt, o.sparedUntil(m)))
 		}
 	}
 	return at

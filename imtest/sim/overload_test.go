@@ -1,11 +1,13 @@
 package sim
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/client/engine"
+	"github.com/pim-im/pim/wire/wirepb"
 )
 
 // playTurnedAway is the scenario turned-away.
@@ -27,6 +29,33 @@ func playTurnedAway(s *stage) {
 	s.sends(s.alice, 60500*time.Millisecond, second, "by the other gateway")
 	s.until(80 * second)
 	s.bothShow("in the line", "by the other gateway")
+}
+
+// playRefused is the scenario refused-for-now.
+func playRefused(s *stage) {
+	var order []string
+	refusing := true
+	s.Server.Reject = func(m *wirepb.PIMSendReq) *pim.Error {
+		to := pim.ConversationID(m.Conversation)
+		if order = append(order, string(m.Payload)); refusing && to != chat {
+			return &pim.Error{Kind: pim.KindOverloaded, Text: "too many strangers", RetryAfter: 10 * second}
+		}
+		return nil
+	}
+	writes := func(at time.Duration, to pim.UserID, text string) {
+		s.at(at, func() { s.alice.Send(pim.Direct("alice", to), text) })
+	}
+	writes(5*second, "carol", "carol 1")
+	writes(5100*time.Millisecond, "carol", "carol 2")
+	writes(5200*time.Millisecond, "dave", "dave")
+	writes(5300*time.Millisecond, "erin", "erin")
+	writes(6500*time.Millisecond, "bob", "bob")
+	s.at(12*second, func() { refusing = false })
+	s.until(40 * second)
+	s.bothShow("bob")
+	if want := []string{"carol 1", "dave", "erin", "bob", "carol 1", "carol 2", "erin", "dave"}; !slices.Equal(order, want) {
+		s.t.Errorf("the server got %q, want %q", order, want)
+	}
 }
 
 // The judge notices a device that comes too early, and one that waits though it need not; it forgets

@@ -297,6 +297,7 @@ var scenarios = []struct {
 		s.bothShow("refused", "refused still")
 	}},
 	{"turned-away", "A data centre has died, and its clients come to the gateways that are left. The first turns her away for 20 s, the second, whose login she reaches, for at least 10 s: she leaves each alone for as long as it says, though the network changes and she presses Try again, and what she writes meanwhile goes out by the second, which is free first. A minute later that one is overloaded, too, and sends her away; the first takes her at once.", playTurnedAway},
+	{"refused-for-now", "She writes to three people whom she does not know. The server refuses the first two, with a time: after the second one everything waits for a moment, and then the third goes first. That is refused, too, so all wait for longer; what she writes to bob meanwhile goes first after that, is accepted, and the others follow at their times, each in its order.", playRefused},
 	{"signed-out", "Her session with the app has ended: the app has no token for the SDK, and says so. She signs in again, and the app tells the SDK to go on.", func(s *stage) {
 		s.at(5*second, func() { s.alice.SignOut(true); s.alice.Cut() })
 		s.sends(s.alice, 10*second, second, "while signed out")

@@ -72,10 +72,11 @@ export function lost(e: Engine, attempt: number, why: Error, code: number): void
   const now = e.fx.now.mono;
   if (link.phase === "racing") {
     const server = e.race.serverOf(attempt);
-    if (server !== undefined && turnedAway(e, server, why, 0)) {
+    const told = server !== undefined && turnedAway(e, server, why, 0);
+    if (told) {
       e.race.withdraw(attempt, server).forEach((n) => e.fx.hangUpAttempt(n));
     }
-    const verdict = e.race.failed(attempt, e.route.next(now));
+    const verdict = e.race.failed(attempt, told, e.route.next(now));
     if (verdict === "another") {
       dialAnother(e);
     } else if (verdict === "over") {
@@ -110,11 +111,14 @@ export function dial(e: Engine): void {
 }
 
 /**
- * Starts one more attempt of the round. The servers of those under way may be dialled, so there is one.
+ * Starts one more attempt of the round, if it may. The servers of those under way may be dialled, so there
+ * is one.
  */
 function dialAnother(e: Engine): void {
   const now = e.fx.now.mono;
-  e.fx.out.dials.push(e.race.attempt(now, e.route.take(now)));
+  if (e.race.mayTry(e.route, now)) {
+    e.fx.out.dials.push(e.race.attempt(now, e.route.take(now, e.race.servers())));
+  }
 }
 
 /** Returns err if it is a PimError, and else an error of the kind that code stands for, caused by err. */

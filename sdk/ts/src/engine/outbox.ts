@@ -22,6 +22,7 @@ import { type Duration, never } from "./duration.js";
 import { type Effects } from "./effects.js";
 import { type Limits } from "./engine.js";
 import { checkReferring } from "./folds.js";
+import { accepted, waitsUntil } from "./refused.js";
 import { type Outgoing, type SendEvent, type SendState, type Sent } from "./types.js";
 
 export const maxOutbox = 10_000; // messages
@@ -113,6 +114,7 @@ export function isPatient(m: OutMessage): boolean {
  */
 export interface Lane {
   readonly key: string;
+  readonly conversation: ConversationID;
   readonly entity: string; // of commands; else empty
   messages: OutMessage[]; // in the order in which they entered; none that has failed
   ready: boolean; // it is in Outbox.ready
@@ -126,8 +128,9 @@ function laneKey(conversation: ConversationID, refers: Seq, create: ClientMessag
 function laneOf(m: OutMessage): Lane {
   const entity = m.command === undefined ? "" : entityOf(m.command);
   const create = m.command === undefined && m.out.conversation === "" ? m.out.id : "";
-  const key = laneKey(m.out.conversation, m.out.refers, create, entity);
-  return { key, entity, messages: [], ready: false };
+  const { conversation } = m.out;
+  const key = laneKey(conversation, m.out.refers, create, entity);
+  return { key, conversation, entity, messages: [], ready: false };
 }
 
 /**
@@ -158,8 +161,15 @@ export class Outbox {
   delayed: OutMessage[] = []; // waiting, in the order of their numbers
   failed: OutMessage[] = []; // in the order in which they failed
   held: OutMessage[] = []; // those with heldUntil, and some that are gone
-  holdUntil: Duration = 0; // the server is busy: no message is transmitted before
   bytes = 0; // payloads of all messages
+
+  // What is known of a server that is busy, see refused.ts.
+  readonly spared = new Map<ConversationID, Duration>(); // of which messages were refused on this connection: no message to them is transmitted before
+  holdUntil: Duration = 0; // no message is transmitted before
+  window = Infinity; // messages in flight whose answers are not overdue, at most
+  streak = 0; // refusals in a row, each of another conversation than the one before, and of what was sent after that was told
+  toldAt: Duration = 0; // when a refusal was told last of what was sent after the one before
+  toldOf: ConversationID | undefined; // of the last one in streak
 
   readonly #left: (m: OutMessage, end: SendState) => void;
 
@@ -225,6 +235,9 @@ export class Outbox {
       return;
     }
     this.lanes.delete(l.key);
+    if (waitsUntil(this, l.conversation) <= this.fx.now.mono) {
+      this.spared.delete(l.conversation); // whatever comes next may be accepted
+    }
     if (l.ready) {
       l.ready = false;
       this.ready = this.ready.filter((other) => other !== l);
@@ -541,6 +554,7 @@ export class Outbox {
 
   /** Takes m, which the server has, out of the outbox. */
   delivered(m: OutMessage, sent: Sent): void {
+    accepted(this);
     this.leave(m, { conversation: sent.conversation, state: "sent", sent });
   }
 }

@@ -2,6 +2,7 @@ import { type PimError } from "../pim/index.js";
 import { sameServer } from "./busy.js";
 import { type Duration, millisecond, second } from "./duration.js";
 import { type Dial } from "./io.js";
+import { type Route } from "./route.js";
 
 // A round is a few attempts to connect. While no attempt has won, another one is started every
 // raceEvery. So a server that swallows all packets costs raceEvery, not a timeout of TCP. The first
@@ -20,7 +21,7 @@ export type Verdict = "goesOn" | "another" | "over";
 export class Race {
   #attempts = 0; // of all rounds; their numbers count from 1
   #running: Dial[] = []; // none unless racing
-  #tried: string[] = []; // servers of the attempts of this round
+  #tried: string[] = []; // servers of the attempts of this round, but for those that have said when to come back
   #nextAt: Duration = 0; // when the next attempt is started
   #endBy: Duration = 0;
 
@@ -85,13 +86,19 @@ export class Race {
   }
 
   /**
-   * Takes the failure of the attempt n; next is the server whose turn it is, "" if none may be dialled. A
-   * server that was not tried in this round is tried at once. Otherwise the round goes on while other
-   * attempts are under way, and is over when none is.
+   * Takes the failure of the attempt n; told says that its server has said when to come back; next is the
+   * server whose turn it is, "" if none may be dialled. A server that was not tried in this round is tried
+   * at once. Otherwise the round goes on while other attempts are under way, and is over when none is.
+   * What was told does not count as a try: while attempts at servers that say nothing are under way, that
+   * one is asked again at its time.
    */
-  failed(n: number, next: string): Verdict {
-    if (this.#drop(n) === undefined) {
+  failed(n: number, told: boolean, next: string): Verdict {
+    const failed = this.#drop(n);
+    if (failed === undefined) {
       return "goesOn"; // hung up before
+    }
+    if (told) {
+      this.#tried.splice(this.#tried.indexOf(failed.server), 1);
     }
     if (next !== "" && this.#tried.length < raceAttempts && !this.#tried.includes(next)) {
       return "another";
@@ -117,6 +124,26 @@ export class Race {
       return "over";
     }
     return now >= this.#nextAt && this.#tried.length < raceAttempts ? "another" : "goesOn";
+  }
+
+  /**
+   * Reports whether an attempt that is due may be started now in rt, where a server may be dialled. It may
+   * not if attempts at all of those are under way, and another one has said when to come back. Then the
+   * attempt is put off until that one may be asked.
+   */
+  mayTry(rt: Route, now: Duration): boolean {
+    const dialled = this.servers();
+    const at = rt.busyUntil(now);
+    if (at >= this.#endBy || !dialled.includes(rt.next(now, dialled))) {
+      return true;
+    }
+    this.#nextAt = at;
+    return false;
+  }
+
+  /** Returns where the attempts lead that are under way. */
+  servers(): string[] {
+    return this.#running.map((d) => d.server);
   }
 
   /** Returns when something is due. */

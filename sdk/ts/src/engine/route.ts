@@ -29,22 +29,25 @@ export class Route {
     return [...all];
   }
 
-  /** Returns the server of the next attempt, "" if all are busy. Those that are have no turn. */
-  next(now: Duration): string {
+  /**
+   * Returns the server of the next attempt, "" if all are busy. Those that are have no turn, nor have those
+   * to avoid if there are others.
+   */
+  next(now: Duration, avoid: readonly string[] = []): string {
     const all = this.#order();
-    for (const _ of all) {
-      const s = all[this.#turn % all.length] ?? "";
-      if (this.#busyWith(s).until <= now) {
-        return s;
-      }
-      this.#turn++;
+    const at = (turn: number) => all[turn % all.length] ?? "";
+    const free = all.map((_, i) => this.#turn + i).filter((turn) => this.#busyWith(at(turn)).until <= now);
+    const turn = free.find((t) => !avoid.includes(at(t))) ?? free[0];
+    if (turn === undefined) {
+      return "";
     }
-    return "";
+    this.#turn = turn;
+    return at(turn);
   }
 
-  /** Returns the server of an attempt that is made now, "" if all are busy. */
-  take(now: Duration): string {
-    const s = this.next(now);
+  /** Returns the server of an attempt that is made now, see next. */
+  take(now: Duration, avoid?: readonly string[]): string {
+    const s = this.next(now, avoid);
     this.#turn++;
     return s;
   }
@@ -67,6 +70,13 @@ export class Route {
   freeAt(): TurnedAway {
     const all = this.#order().map((s) => this.#busyWith(s));
     return all.reduce((first, b) => (b.until < first.until ? b : first), { ...free, until: never });
+  }
+
+  /** Returns when the first of those that are busy may be dialled; never: none is. */
+  busyUntil(now: Duration): Duration {
+    return this.#order()
+      .map((s) => this.#busyWith(s).until)
+      .reduce((first, at) => (at > now ? Math.min(first, at) : first), never);
   }
 
   /** Gives the first candidate its turn. */

@@ -5,7 +5,8 @@ import { repeatAfter, retryAfterOf } from "./backoff.js";
 import { type Times } from "./clock.js";
 import { commandOf } from "./commands.js";
 import { type Duration, millis, never, randomUpTo, second } from "./duration.js";
-import { isPatient, nextOf, type Outbox, type OutMessage } from "./outbox.js";
+import { isPatient, type Lane, nextOf, type Outbox, type OutMessage } from "./outbox.js";
+import { accepted, goesOn, hasRoom, spare, sparedUntil, waitsUntil } from "./refused.js";
 
 /**
  * How long each answer may take before the message is sent again by itself. After the last of them the
@@ -21,6 +22,7 @@ const errNoAnswer = new PimError("timeout", `no answer from the server within ${
 /** Lets everything be transmitted at once on a new connection. */
 export function outboxOpened(o: Outbox): void {
   o.holdUntil = 0;
+  o.spared.clear();
   for (const m of o.delayed) {
     m.retryAt = 0;
   }
@@ -40,24 +42,39 @@ export function suspendOutbox(o: Outbox, cause: PimError): void {
  */
 export function transmit(o: Outbox, backup: boolean): void {
   const now = o.fx.now.mono;
-  const { inFlight } = o.limits();
   if (now < o.holdUntil) {
     return;
   }
+  if (o.streak > 0) {
+    transmitNew(o, backup, true);
+  }
   for (const m of o.delayed) {
     // fly takes m out of a copy of the list
-    if (o.flying.length >= inFlight) {
+    if (!hasRoom(o)) {
       break;
     }
-    if (now >= m.retryAt) {
+    if (now >= Math.max(m.retryAt, sparedUntil(o, m))) {
       fly(o, m, backup); // or it fails
     }
   }
   wakeHeld(o);
-  while (o.flying.length < inFlight && !o.clock.doubt) {
+  transmitNew(o, backup, false);
+}
+
+/**
+ * Transmits messages for the first time, one of each lane in turn. Conversations that wait stay ready; if
+ * unrefused is set so do all of which something was refused.
+ */
+function transmitNew(o: Outbox, backup: boolean, unrefused: boolean): void {
+  const kept: Lane[] = [];
+  while (!o.clock.doubt && hasRoom(o)) {
     const l = o.ready.shift();
     if (l === undefined) {
-      return;
+      break;
+    }
+    if (waitsUntil(o, l.conversation) > (unrefused ? 0 : o.fx.now.mono)) {
+      kept.push(l);
+      continue;
     }
     l.ready = false;
     const m = nextOf(l);
@@ -66,6 +83,7 @@ export function transmit(o: Outbox, backup: boolean): void {
       o.wake(l);
     }
   }
+  o.ready.push(...kept);
 }
 
 /**
@@ -216,17 +234,17 @@ export function rejected(o: Outbox, id: ClientMessageID, err: PimError, retryabl
     return;
   }
   if (!retryable) {
+    accepted(o);
     o.refuse(m, err);
     return;
   }
   m.refusals++;
   let wait = repeatAfter(m.refusals, o.random);
   if (err.retryAfter > 0) {
-    // A server that names a time speaks of itself, not of this message: all messages wait. It told
-    // other clients the same: the wait is spread.
+    // The server told other clients the same: the wait is spread.
     const asked = retryAfterOf(err);
     wait = Math.max(wait, asked + Math.trunc((o.random() * asked) / 4));
-    o.holdUntil = Math.max(o.holdUntil, o.fx.now.mono + wait);
+    spare(o, m, o.fx.now.mono + wait);
   }
   o.delay(m, o.fx.now.mono + wait, err);
 }
@@ -242,7 +260,7 @@ export function tickOutbox(o: Outbox, open: boolean): Duration[] {
     // fly puts m at the end of the list, or takes it out
     if (now >= m.giveUpAt) {
       o.fail(m, errNoAnswer);
-    } else if (open && now >= Math.max(m.retryAt, o.holdUntil) && mayResend(m)) {
+    } else if (open && now >= Math.max(m.retryAt, sparedUntil(o, m)) && mayResend(m)) {
       unanswered.push(m.sentAt);
       m.resends++;
       fly(o, m, false);
@@ -286,10 +304,8 @@ export function outboxResumed(o: Outbox, paused: Duration): void {
  */
 export function outboxDeadline(o: Outbox, open: boolean, paused: boolean): Duration {
   let at = never;
-  if (open && o.holdUntil > o.fx.now.mono) {
-    at = o.holdUntil;
-  }
   if (open) {
+    at = goesOn(o);
     for (const m of o.held) {
       at = Math.min(at, Math.max(m.heldUntil, o.holdUntil));
     }
@@ -300,14 +316,14 @@ export function outboxDeadline(o: Outbox, open: boolean, paused: boolean): Durat
   for (const m of o.flying) {
     at = Math.min(at, m.giveUpAt);
     if (mayResend(m)) {
-      at = Math.min(at, Math.max(m.retryAt, o.holdUntil));
+      at = Math.min(at, Math.max(m.retryAt, sparedUntil(o, m)));
     }
   }
-  const room = o.flying.length < o.limits().inFlight;
+  const room = hasRoom(o);
   for (const m of o.delayed) {
     at = Math.min(at, m.giveUpAt);
     if (open && room) {
-      at = Math.min(at, Math.max(m.retryAt, o.holdUntil));
+      at = Math.min(at, Math.max(m.retryAt, sparedUntil(o, m)));
     }
   }
   return at;
