@@ -155,7 +155,7 @@ fuzz: ## run every fuzz target for FUZZ (10s)
 # A server of its own, on other ports than make run, with new data.
 bench: build ## measure: make bench BENCH='group --users 200'
 	@set -e; data=$$(mktemp -d); url=http://127.0.0.1:7410; \
-	  ./bin/pim serve --data $$data --listen 127.0.0.1:7410 --listen-tcp 127.0.0.1:7411 --log-level warn --drain-window 0s >/dev/null & pid=$$!; \
+	  ./bin/pim serve --data $$data --listen 127.0.0.1:7410 --listen-tcp 127.0.0.1:7411 --log-level warn --drain-window 0s --no-consent >/dev/null & pid=$$!; \
 	  trap 'kill $$pid; wait $$pid || true; rm -rf "$$data"' EXIT; \
 	  until ./bin/pim send --server $$url --data $$data --as bench --to bench ready >/dev/null 2>&1; do kill -0 $$pid; sleep 0.2; done; \
 	  ./bin/pim bench $(BENCH) --server $$url --data $$data

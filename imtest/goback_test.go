@@ -35,6 +35,7 @@ func newSite(t *testing.T) *site {
 	s := &site{t: t, config: server.Defaults()}
 	s.config.Data, s.config.Listen, s.config.ListenTCP = filepath.Join(t.TempDir(), "data"), loopback.Own()+":0", ""
 	s.config.DrainWindow, s.config.ReconnectWindow = 0, 10*time.Millisecond
+	s.config.Consent = false                          // people here are strangers
 	s.config.ShedTarget = 0                           // the machine may be too busy
 	s.config.UserLogins, s.config.DeviceLogins = 0, 0 // the devices come back after some milliseconds
 	s.start()

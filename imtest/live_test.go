@@ -39,6 +39,7 @@ func stages(t *testing.T, f func(*stage)) {
 		var keys string
 		for i := range 3 {
 			c := server.Defaults()
+			c.Consent = false // people here are strangers
 			c.Data, c.Listen, c.ListenTCP, c.DrainWindow, c.Keys = t.TempDir(), loopback.Own()+":0", "", 0, keys
 			c.ShedTarget = 0 // the machine may be too busy
 			n, err := server.New(c, server.Options{

@@ -31,6 +31,7 @@ type node struct {
 func (l *Lab) newNode(roles bus.Role) *node {
 	n := &node{name: fmt.Sprintf("node-%d", len(l.nodes)+1), roles: roles, config: server.Defaults()}
 	n.config.Roles = roles.String()
+	n.config.Consent = false // people here are strangers
 	free := net.JoinHostPort(loopback.Own(), "0")
 	n.config.Data, n.config.Listen, n.config.ListenTCP = l.t.TempDir(), free, free
 	n.config.IdleTimeout, n.config.MaxHeartbeat, n.config.DrainWindow, n.config.Shards = 2*heartbeat, 0, 20*time.Millisecond, 2

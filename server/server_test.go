@@ -75,6 +75,7 @@ func startLogging(t *testing.T, c server.Config, o server.Options) *node {
 
 func config(t *testing.T) server.Config {
 	c := server.Defaults()
+	c.Consent = false // people here are strangers
 	c.Data, c.Listen, c.ListenTCP = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
 	c.ShedTarget = 0 // the machine may be too busy
 	return c

@@ -41,7 +41,7 @@ trap 'exit 1' INT TERM
 
 # start: the server $server on $data, until it takes messages.
 start() {
-	PIM_DEVICE_LOGINS=0 PIM_USER_LOGINS=0 PIM_CONNECTION_FRAMES=0 PIM_CONNECTION_BYTES=0 PIM_USER_STRANGERS=0 PIM_USER_MEMBERS=0 PIM_USER_BYTES=0 PIM_SHED_TARGET=0s "$server" serve --data "$data" --listen $http --listen-tcp $tcp --log-level error --drain-window 0s >/dev/null &
+	PIM_DEVICE_LOGINS=0 PIM_USER_LOGINS=0 PIM_CONNECTION_FRAMES=0 PIM_CONNECTION_BYTES=0 PIM_USER_STRANGERS=0 PIM_USER_MEMBERS=0 PIM_USER_BYTES=0 PIM_SHED_TARGET=0s PIM_CONSENT=false "$server" serve --data "$data" --listen $http --listen-tcp $tcp --log-level error --drain-window 0s >/dev/null &
 	pid=$!
 	until "$server" send --server http://$http --data "$data" --as bench --to bench ready >/dev/null 2>&1; do
 		kill -0 $pid # it has not ended

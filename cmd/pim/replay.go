@@ -67,7 +67,7 @@ func (c *replayCmd) connect(cfg *replay.Config) error {
 		if err != nil {
 			return pim.Errorf(pim.KindUnavailable, "this program does not find itself to start a server: %w", err)
 		}
-		cfg.ServerCommand = []string{self, "serve"}
+		cfg.ServerCommand = []string{self, "serve", "--no-consent"}
 		return nil
 	case c.TCP:
 		return pim.Errorf(pim.KindInvalid, "--tcp is for the server that replay starts; with --server write tcp://HOST:PORT")

@@ -84,7 +84,7 @@ func open(t *testing.T, at attack) *arena {
 	if a.keys, err = account.CreateDevelopmentKey(filepath.Join(dir, "keys.json")); err != nil {
 		t.Fatal(err)
 	}
-	command := append([]string{built.pim, "serve", "--node", "one", "--drain-window", "0s"}, at.settings...)
+	command := append([]string{built.pim, "serve", "--node", "one", "--drain-window", "0s", "--no-consent"}, at.settings...)
 	if at.proxied {
 		command = append(command, "--trusted-proxies", "127.0.0.0/8")
 	}

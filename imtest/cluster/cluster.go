@@ -88,7 +88,7 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	errs := make([]error, Nodes)
 	for i := range c.nodes {
 		command := []string{
-			o.Pim, "serve", "--store", store, "--keys", keys, "--node", fmt.Sprintf("node%d", i+1), "--drain-window", "0s",
+			o.Pim, "serve", "--store", store, "--keys", keys, "--node", fmt.Sprintf("node%d", i+1), "--drain-window", "0s", "--no-consent",
 			"--cluster-listen", addresses[i], "--join", strings.Join(c.links.from(i), ","), "--cluster-token-file", token,
 		}
 		work.Go(func() {

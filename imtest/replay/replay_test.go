@@ -55,7 +55,7 @@ func serverCommand(t *testing.T) []string {
 	if err := process.Build(bin); err != nil {
 		t.Fatal(err)
 	}
-	return []string{bin, "serve"}
+	return []string{bin, "serve", "--no-consent"}
 }
 
 // A real log, real connections, and a server that is killed: nothing is lost,
@@ -151,6 +151,7 @@ func (r hiding) Pull(ctx context.Context, u pim.UserID, req inbox.PullRequest) (
 // tokens for it.
 func running(t *testing.T, o server.Options) (*server.Server, func(pim.UserID) (string, error)) {
 	config := server.Defaults()
+	config.Consent = false // people here are strangers
 	config.Data, config.Listen, config.ListenTCP = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
 	config.ShedTarget = 0 // the machine may be too busy
 	o.Logger = slog.New(slog.DiscardHandler)

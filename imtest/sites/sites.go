@@ -117,7 +117,7 @@ func (p *Pim) commands(token string) ([][]string, error) {
 	}
 	commands := make([][]string, p.o.Nodes)
 	for i := range commands {
-		c := []string{p.o.Pim, "serve", "--keys", filepath.Join(p.o.Dir, "keys.json"), "--drain-window", "0s", "--pprof-listen", p.pprof[i]}
+		c := []string{p.o.Pim, "serve", "--keys", filepath.Join(p.o.Dir, "keys.json"), "--drain-window", "0s", "--no-consent", "--pprof-listen", p.pprof[i]}
 		if p.o.Cassandra != nil {
 			c = append(c, "--store", p.store(i))
 		}

@@ -23,7 +23,7 @@ func serve(t *testing.T) []string {
 	if err := process.Build(bin); err != nil {
 		t.Fatal(err)
 	}
-	return []string{bin, "serve", "--drain-window", "0s", "--user-logins", "0", "--device-logins", "0"}
+	return []string{bin, "serve", "--drain-window", "0s", "--no-consent", "--user-logins", "0", "--device-logins", "0"}
 }
 
 // setting returns a setting from the environment, or def.

@@ -75,7 +75,7 @@ func startGateways(ctx context.Context, cfg *Config, keys string, most int) (*ga
 		command := []string{
 			cfg.Pim, "serve", "--store", cfg.Store, "--keys", keys, "--node", fmt.Sprintf("gateway%d", i+1), "--roles", roles,
 			"--advertise", "http://" + own[0], "--cluster-listen", own[2], "--join", strings.Join(join, ","), "--cluster-token-file", token,
-			"--max-connections", strconv.Itoa(most), "--accept-rate", strconv.Itoa(rate), "--drain-window", "0s",
+			"--max-connections", strconv.Itoa(most), "--accept-rate", strconv.Itoa(rate), "--drain-window", "0s", "--no-consent",
 		}
 		work.Go(func() { g.list[i].Process, errs[i] = process.StartAt(ctx, command, dir, own[0], own[1]) })
 	}

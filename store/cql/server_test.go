@@ -40,7 +40,7 @@ func TestServerIsKilled(t *testing.T) {
 	}
 	report, err := replay.Run(t.Context(), replay.Config{
 		Log: firstLines(t, 90), Lurkers: 3, TCP: true,
-		ServerCommand: []string{bin, "serve", "--store", o.URL()}, KillEvery: 3 * time.Second,
+		ServerCommand: []string{bin, "serve", "--no-consent", "--store", o.URL()}, KillEvery: 3 * time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -87,6 +87,7 @@ func TestServersOnOneStore(t *testing.T) {
 	o := keyspace(t, "pim_nodes", 0)
 	config := func(data string) server.Config {
 		c := server.Defaults()
+		c.Consent = false // people here are strangers
 		c.Listen, c.ListenTCP, c.Data, c.Store, c.DrainWindow = "127.0.0.1:0", "", data, o.URL(), 0
 		return c
 	}
@@ -141,6 +142,7 @@ func TestClusterRestored(t *testing.T) {
 	o := keyspace(t, "pim_restored", 0)
 	quiet := slog.New(slog.DiscardHandler)
 	c := server.Defaults()
+	c.Consent = false // people here are strangers
 	c.Listen, c.ListenTCP, c.Data, c.Store, c.DrainWindow = "127.0.0.1:0", "", t.TempDir(), o.URL(), 0
 	_, err := server.ClusterRestored(t.Context(), server.ClusterStore{}, quiet)
 	refuses(t, "no store", err, pim.KindInvalid, "setting store")

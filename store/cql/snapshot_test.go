@@ -112,6 +112,7 @@ func TestSnapshotIsPutBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := server.Defaults()
+	c.Consent = false // people here are strangers
 	c.Listen, c.ListenTCP, c.Data, c.Store, c.DrainWindow = address[0], "", t.TempDir(), o.URL(), 0
 	serve := func() (stop func()) {
 		s, err := server.New(c, server.Options{Logger: quiet})

@@ -212,6 +212,7 @@ func TestNothingIsCopiedToItself(t *testing.T) {
 func TestChatGoesOn(t *testing.T) {
 	there := keyspace(t, "pim_chat").(onNode)
 	c := server.Defaults()
+	c.Consent = false // people here are strangers
 	c.Data, c.Listen, c.ListenTCP, c.DrainWindow = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", 0
 	c.ShedTarget = 0 // the machine may be too busy
 	c.Keys = ""      // in the data directory

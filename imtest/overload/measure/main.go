@@ -75,6 +75,7 @@ func serve(ctx context.Context, capacity float64, target string, out io.Writer) 
 	}
 	defer os.RemoveAll(dir)
 	c := server.Defaults()
+	c.Consent = false // people here are strangers
 	c.Data, c.Listen, c.ListenTCP, c.DrainWindow, c.ShutdownTimeout = dir, "127.0.0.1:0", "127.0.0.1:0", 0, time.Second
 	c.ShedTarget = shed
 	var slow *overload.Slow

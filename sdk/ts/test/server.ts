@@ -59,6 +59,7 @@ export class Server {
       this.#listenTCP,
       "--shed-target",
       "0s",
+      "--no-consent", // people here are strangers
     ];
     const p = spawn(this.#binary, args, { stdio: ["ignore", "pipe", "pipe"] });
     this.#process = p;
