@@ -37,6 +37,9 @@ func TestDrainSendsDevicesToOtherNodes(t *testing.T) {
 		for i, a := range apps[:talking] {
 			a.says(pim.Direct(a.user, apps[(i+1)%talking].user), text)
 		}
+		for _, a := range apps[:talking] {
+			a.sees(text, text) // its own, and that of the one before it
+		}
 	}
 	talk("before")
 	connections := func(s server.ClusterStatus) (list [3]int) {

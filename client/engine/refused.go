@@ -73,9 +73,9 @@ func (o *outbox) spareNobody() {
 	clear(o.spared)
 }
 
-// sparedUntil returns before when m is not transmitted.
-func (o *outbox) sparedUntil(m *message) time.Duration {
-	return max(o.spared[m.Conversation], o.holdUntil)
+// againAt returns before when m, which was transmitted, is not transmitted again.
+func (o *outbox) againAt(m *message) time.Duration {
+	return max(m.retryAt, o.spared[m.Conversation], o.holdUntil)
 }
 
 // goesOn returns when something that waits may be transmitted for the first time, at the earliest; never: nothing waits.

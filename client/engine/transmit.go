@@ -41,35 +41,31 @@ func (o *outbox) transmit(backup bool) {
 		return
 	}
 	if o.streak > 0 {
-		o.transmitNew(backup, true)
+		o.transmitNew(backup, 0)
 	}
 	for i := 0; i < len(o.delayed) && o.room(); {
-		if m := o.delayed[i]; now >= max(m.retryAt, o.sparedUntil(m)) {
+		if m := o.delayed[i]; now >= o.againAt(m) {
 			o.fly(m, backup) // or fails; either way it is no longer at i
 		} else {
 			i++
 		}
 	}
 	o.wakeHeld()
-	o.transmitNew(backup, false)
+	o.transmitNew(backup, now)
 	if len(o.ready) == 0 {
 		o.ready = nil
 	}
 }
 
-// transmitNew transmits messages for the first time, one of each lane in turn. Conversations that wait stay ready; if unrefused is set
-// so do all of which something was refused.
-func (o *outbox) transmitNew(backup, unrefused bool) {
+// transmitNew transmits messages for the first time, one of each lane in turn. Conversations that are spared for longer than
+// until limit wait, and stay ready; if it is 0 so do all of which something was refused.
+func (o *outbox) transmitNew(backup bool, limit time.Duration) {
 	var kept []*lane
-	after := o.fx.now.Mono
-	if unrefused {
-		after = 0
-	}
 	for len(o.ready) > 0 && !o.clock.doubt && o.room() {
 		l := o.ready[0]
 		o.ready[0] = nil
 		o.ready = o.ready[1:]
-		if o.spared[l.key.conversation] > after {
+		if o.spared[l.key.conversation] > limit {
 			kept = append(kept, l)
 			continue
 		}
@@ -241,7 +237,7 @@ func (o *outbox) tick(open bool) (unanswered []time.Duration) {
 		switch {
 		case now >= m.giveUpAt:
 			o.fail(m, errNoAnswer)
-		case open && now >= max(m.retryAt, o.sparedUntil(m)) && m.mayResend():
+		case open && now >= o.againAt(m) && m.mayResend():
 			unanswered = append(unanswered, m.sentAt)
 			m.resends++
 			o.fly(m, false) // to the end of the list, or out of it
@@ -301,14 +297,14 @@ func (o *outbox) deadline(open, paused bool) time.Duration {
 	for _, m := range o.flying {
 		at = min(at, m.giveUpAt)
 		if m.mayResend() {
-			at = min(at, max(m.retryAt, o.sparedUntil(m)))
+			at = min(at, o.againAt(m))
 		}
 	}
-	room := o.room()
+	room := open && o.room()
 	for _, m := range o.delayed {
 		at = min(at, m.giveUpAt)
-		if open && room {
-			at = min(at, max(m.retryAt, o.sparedUntil(m)))
+		if room {
+			at = min(at, o.againAt(m))
 		}
 	}
 	return at

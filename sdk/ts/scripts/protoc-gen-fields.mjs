@@ -25,16 +25,17 @@ runNodeJs(
         f.print();
         f.print("/**");
         f.print(
-          " * The fields of the messages, ascending by number: number, name, and type, which is that of a scalar, enum, or the name",
+          " * The fields of the messages, by their numbers from 1 on: name and type, which is that of a scalar, enum, or the name",
         );
-        f.print(' * of a message. "[]" behind it stands for a list.');
+        f.print(' * of a message. "[]" behind it stands for a list. Empty: no field has this number.');
         f.print(" */");
         f.print("export const fields = {");
         for (const m of messages) {
           f.print(`  ${m.name}: [`);
-          [...m.fields]
-            .sort((a, b) => a.number - b.number)
-            .forEach((d) => f.print(`    [${d.number}, "${d.localName}", "${typeOf(d)}"],`));
+          for (let number = 1; number <= Math.max(...m.fields.map((d) => d.number)); number++) {
+            const d = m.fields.find((field) => field.number === number);
+            f.print(`    "${d ? `${d.localName} ${typeOf(d)}` : ""}",`);
+          }
           f.print("  ],");
         }
         f.print("} as const;");

@@ -52,9 +52,9 @@ export function waitsUntil(o: Outbox, c: ConversationID): Duration {
   return o.spared.get(c) ?? 0;
 }
 
-/** Returns before when m is not transmitted. */
-export function sparedUntil(o: Outbox, m: OutMessage): Duration {
-  return Math.max(waitsUntil(o, m.out.conversation), o.holdUntil);
+/** Returns before when m, which was transmitted, is not transmitted again. */
+export function againAt(o: Outbox, m: OutMessage): Duration {
+  return Math.max(m.retryAt, waitsUntil(o, m.out.conversation), o.holdUntil);
 }
 
 /** Returns when something that waits may be transmitted for the first time, at the earliest; never: nothing waits. */

@@ -74,9 +74,8 @@ export class Route {
 
   /** Returns when the first of those that are busy may be dialled; never: none is. */
   busyUntil(now: Duration): Duration {
-    return this.#order()
-      .map((s) => this.#busyWith(s).until)
-      .reduce((first, at) => (at > now ? Math.min(first, at) : first), never);
+    const times = this.#order().map((s) => this.#busyWith(s).until);
+    return Math.min(never, ...times.filter((at) => at > now));
   }
 
   /** Gives the first candidate its turn. */

@@ -6,7 +6,7 @@ import { type Times } from "./clock.js";
 import { commandOf } from "./commands.js";
 import { type Duration, millis, never, randomUpTo, second } from "./duration.js";
 import { isPatient, type Lane, nextOf, type Outbox, type OutMessage } from "./outbox.js";
-import { accepted, goesOn, hasRoom, spare, sparedUntil, waitsUntil } from "./refused.js";
+import { accepted, againAt, goesOn, hasRoom, spare, waitsUntil } from "./refused.js";
 
 /**
  * How long each answer may take before the message is sent again by itself. After the last of them the
@@ -46,33 +46,33 @@ export function transmit(o: Outbox, backup: boolean): void {
     return;
   }
   if (o.streak > 0) {
-    transmitNew(o, backup, true);
+    transmitNew(o, backup, 0);
   }
   for (const m of o.delayed) {
     // fly takes m out of a copy of the list
     if (!hasRoom(o)) {
       break;
     }
-    if (now >= Math.max(m.retryAt, sparedUntil(o, m))) {
+    if (now >= againAt(o, m)) {
       fly(o, m, backup); // or it fails
     }
   }
   wakeHeld(o);
-  transmitNew(o, backup, false);
+  transmitNew(o, backup, now);
 }
 
 /**
- * Transmits messages for the first time, one of each lane in turn. Conversations that wait stay ready; if
- * unrefused is set so do all of which something was refused.
+ * Transmits messages for the first time, one of each lane in turn. Conversations that are spared for longer
+ * than until limit wait, and stay ready; if it is 0 so do all of which something was refused.
  */
-function transmitNew(o: Outbox, backup: boolean, unrefused: boolean): void {
+function transmitNew(o: Outbox, backup: boolean, limit: Duration): void {
   const kept: Lane[] = [];
   while (!o.clock.doubt && hasRoom(o)) {
     const l = o.ready.shift();
     if (l === undefined) {
       break;
     }
-    if (waitsUntil(o, l.conversation) > (unrefused ? 0 : o.fx.now.mono)) {
+    if (waitsUntil(o, l.conversation) > limit) {
       kept.push(l);
       continue;
     }
@@ -243,7 +243,7 @@ export function rejected(o: Outbox, id: ClientMessageID, err: PimError, retryabl
   if (err.retryAfter > 0) {
     // The server told other clients the same: the wait is spread.
     const asked = retryAfterOf(err);
-    wait = Math.max(wait, asked + Math.trunc((o.random() * asked) / 4));
+    wait = Math.max(wait, asked + randomUpTo(asked / 4, o.random));
     spare(o, m, o.fx.now.mono + wait);
   }
   o.delay(m, o.fx.now.mono + wait, err);
@@ -260,7 +260,7 @@ export function tickOutbox(o: Outbox, open: boolean): Duration[] {
     // fly puts m at the end of the list, or takes it out
     if (now >= m.giveUpAt) {
       o.fail(m, errNoAnswer);
-    } else if (open && now >= Math.max(m.retryAt, sparedUntil(o, m)) && mayResend(m)) {
+    } else if (open && now >= againAt(o, m) && mayResend(m)) {
       unanswered.push(m.sentAt);
       m.resends++;
       fly(o, m, false);
@@ -316,14 +316,14 @@ export function outboxDeadline(o: Outbox, open: boolean, paused: boolean): Durat
   for (const m of o.flying) {
     at = Math.min(at, m.giveUpAt);
     if (mayResend(m)) {
-      at = Math.min(at, Math.max(m.retryAt, sparedUntil(o, m)));
+      at = Math.min(at, againAt(o, m));
     }
   }
-  const room = hasRoom(o);
+  const room = open && hasRoom(o);
   for (const m of o.delayed) {
     at = Math.min(at, m.giveUpAt);
-    if (open && room) {
-      at = Math.min(at, Math.max(m.retryAt, sparedUntil(o, m)));
+    if (room) {
+      at = Math.min(at, againAt(o, m));
     }
   }
   return at;

@@ -74,8 +74,8 @@ interface Plan {
   readonly lists: readonly string[];
 }
 
-/** A row of a generated table. */
-type Row = readonly [number: number, name: string, type: string];
+/** A row of a generated table: a field's name and type; empty if no field has this number. */
+type Row = string;
 
 /** How a codec takes what another sender may have written, beyond what the .proto file says. */
 export interface Manners {
@@ -119,14 +119,15 @@ export function codecOf<M extends { [N in keyof M]: Message }>(
         throw new PimError("internal", `no message has the name ${name}, and no scalar that this version reads`);
       }
       const saturates = manners.saturated?.includes(name) ?? true;
-      const all = new Map(
-        fields.map(([number, field, type]) => {
-          const list = type.endsWith("[]");
-          const one = list ? type.slice(0, -2) : type;
-          const known = one === "uint64" && saturates ? said : types[one];
-          return [number, { name: field, number, list, type: known ?? messageType(one, planOf) }];
-        }),
-      );
+      const all = new Map<number, Field>();
+      fields.forEach((row, i) => {
+        const [field = "", type = ""] = row.split(" ");
+        const one = type.replace("[]", "");
+        const known = one === "uint64" && saturates ? said : types[one];
+        if (row !== "") {
+          all.set(i + 1, { name: field, number: i + 1, list: one !== type, type: known ?? messageType(one, planOf) });
+        }
+      });
       const zero: Fields = {};
       for (const { name, list, type } of all.values()) {
         if (!list && type.zero !== undefined) {

@@ -18,37 +18,37 @@ export interface Messages {
 }
 
 /**
- * The fields of the messages, ascending by number: number, name, and type, which is that of a scalar, enum, or the name
- * of a message. "[]" behind it stands for a list.
+ * The fields of the messages, by their numbers from 1 on: name and type, which is that of a scalar, enum, or the name
+ * of a message. "[]" behind it stands for a list. Empty: no field has this number.
  */
 export const fields = {
   Envelope: [
-    [1, "text", "string"],
-    [2, "forward", "Forward"],
-    [3, "reply", "Reply"],
-    [4, "thread", "uint64"],
-    [5, "mentions", "Mention[]"],
-    [6, "custom", "Custom"],
+    "text string",
+    "forward Forward",
+    "reply Reply",
+    "thread uint64",
+    "mentions Mention[]",
+    "custom Custom",
   ],
   Forward: [
-    [1, "content", "bytes"],
-    [2, "sender", "string"],
-    [3, "conversation", "string"],
-    [4, "seq", "uint64"],
-    [5, "timeMs", "int64"],
+    "content bytes",
+    "sender string",
+    "conversation string",
+    "seq uint64",
+    "timeMs int64",
   ],
   Reply: [
-    [1, "seq", "uint64"],
-    [2, "sender", "string"],
-    [3, "excerpt", "string"],
+    "seq uint64",
+    "sender string",
+    "excerpt string",
   ],
   Mention: [
-    [1, "user", "string"],
-    [2, "offset", "uint32"],
-    [3, "length", "uint32"],
+    "user string",
+    "offset uint32",
+    "length uint32",
   ],
   Custom: [
-    [1, "type", "string"],
-    [2, "data", "bytes"],
+    "type string",
+    "data bytes",
   ],
 } as const;
