@@ -2,24 +2,22 @@ package server_test
 
 import (
 	"fmt"
-	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/pim-im/pim"
 	"github.com/pim-im/pim/bus"
 	"github.com/pim-im/pim/bus/bustest"
+	"github.com/pim-im/pim/client"
 	"github.com/pim-im/pim/server"
 )
 
-// A node that drains by order sends its devices to the others. They know no other node before, and no send of theirs fails.
-// They spread, and neither of the others is reached by more than it accepts, although all at once would be too many for both: a node takes what comes in
-// two seconds at once.
+// A node that drains by order sends its devices to the others, as fast as these accept them. They know no other node before, no send of
+// theirs fails, and they spread. A device that the others do not let in soon enough comes back and stays (decision 60), which a
+// busy machine decides.
 func TestDrainSendsDevicesToOtherNodes(t *testing.T) {
 	const devices, accept, talking = 48, 10, 8
-	if devices <= 2*2*accept {
-		t.Fatal("two nodes take so many at once")
-	}
 	buses := map[string]bus.Bus{}
 	nodes := startNodes(t, bustest.NewNetwork(), func(name string, c *server.Config, o *server.Options) {
 		if buses[name] = o.Bus; name != "b" {
@@ -29,16 +27,25 @@ func TestDrainSendsDevicesToOtherNodes(t *testing.T) {
 	for i, name := range []string{"a", "b", "c"} {
 		buses[name].Update(func(n *bus.Node) { n.Address = nodes[i].url("http") + "," + nodes[i].url("tcp") })
 	}
+	var moved atomic.Int64 // devices that have connected a second time
 	var apps []*app
 	for i := range devices {
-		apps = append(apps, nodes[1].connect(fmt.Sprint("user-", i), "1", []string{"http", "tcp"}[i%2]))
+		a := nodes[1].connect(fmt.Sprint("user-", i), "1", []string{"http", "tcp"}[i%2])
+		apps = append(apps, a)
+		go func() { // or the client reads no answers; how many events there are depends on how long the others take
+			connected := 0
+			for ev := range a.Events() {
+				if s, ok := ev.(client.StateEvent); ok && s.State == client.Connected {
+					if connected++; connected == 2 {
+						moved.Add(1)
+					}
+				}
+			}
+		}()
 	}
 	talk := func(text string) {
 		for i, a := range apps[:talking] {
 			a.says(pim.Direct(a.user, apps[(i+1)%talking].user), text)
-		}
-		for _, a := range apps[:talking] {
-			a.sees(text, text) // its own, and that of the one before it
 		}
 	}
 	talk("before")
@@ -55,25 +62,14 @@ func TestDrainSendsDevicesToOtherNodes(t *testing.T) {
 	if err := server.Drain(t.Context(), nodes[0].config, "b", true); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(5 * time.Minute); ; talk("meanwhile") {
-		at := connections(nodes[0].status())
-		if at[1] == 0 && at[0]+at[2] == devices {
-			if at[0] == 0 || at[2] == 0 { // by chance once in 2⁴⁷ runs
-				t.Errorf("the nodes have %v connections, all of them went to the same one", at)
-			}
-			break
-		}
+	for end := time.Now().Add(5 * time.Minute); moved.Load() < devices; talk("meanwhile") {
 		if time.Now().After(end) {
-			t.Fatalf("the nodes have %v connections", at)
+			t.Fatalf("%d of %d devices have left", moved.Load(), devices)
 		}
 	}
-	for _, n := range nodes {
-		_, metrics := n.page("/metrics")
-		for line := range strings.Lines(metrics) {
-			if strings.HasPrefix(line, "pim_refusals_total{") && !strings.HasSuffix(line, " 0\n") {
-				t.Errorf("%s has refused devices: %s", n.Addr(), line)
-			}
-		}
-	}
+	nodes[0].until("the devices to be spread", func(s server.ClusterStatus) bool {
+		at := connections(s)
+		return at[0] > 0 && at[2] > 0 && at[0]+at[1]+at[2] == devices // all at one of a and c by chance once in 2⁴⁷ runs
+	})
 	talk("after")
 }
